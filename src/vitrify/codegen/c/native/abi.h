@@ -1,0 +1,95 @@
+/* The contract between a generated plan, its kernels, and the process that hosts them.
+ *
+ * A payload is freestanding: it imports nothing. Whatever it needs from the process (memory,
+ * threads, CPython) arrives as function pointers in vt_host, filled by the loader.
+ */
+#ifndef VT_ABI_H
+#define VT_ABI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VT_ABI_VERSION 1u
+#define VT_EXPORT __attribute__((visibility("default")))
+
+/* One unit of work of one kernel. `task` is in [0, tasks); what a task covers is fixed by the
+ * kernel and its dims, never by the number of threads. `scratch` belongs to the calling worker
+ * and is 64-byte aligned. A kernel that can fail writes a vt_status through one of its bufs. */
+typedef void (*vt_kernel)(char *const *bufs, const int64_t *dims, int64_t task, char *scratch);
+
+/* Status words: 0 is success; otherwise (code << 32) | node, where node indexes the manifest's
+ * table of source nodes. The first failure wins. */
+typedef int64_t vt_status;
+enum {
+    VT_OK = 0,
+    VT_ERR_INDEX = 1,    /* gather index out of range */
+    VT_ERR_SHAPE = 2,    /* run-time shape contradicts the model */
+    VT_ERR_OVERFLOW = 3, /* shape arithmetic overflowed int64 */
+    VT_ERR_MEMORY = 4,   /* allocation refused */
+    VT_ERR_DIVIDE = 5,   /* integer division by zero */
+};
+
+/* A process-wide pool. Runs tasks 0..tasks-1 on the caller and at most `threads - 1` workers and
+ * returns when all are done; when the pool is busy with another caller, runs them all inline.
+ * Worker w uses scratch + w * scratch_stride; w < threads. */
+typedef void (*vt_parallel_for)(void *pool, vt_kernel kernel, char *const *bufs, const int64_t *dims,
+                                int64_t tasks, char *scratch, int64_t scratch_stride, int32_t threads);
+
+typedef struct vt_host {
+    uint32_t abi;  /* VT_ABI_VERSION */
+    uint32_t size; /* sizeof(vt_host) */
+    void *(*alloc)(size_t alignment, size_t bytes); /* NULL when refused */
+    void (*release)(void *block);
+    vt_parallel_for parallel_for;
+    void *pool;
+} vt_host;
+
+/* State of one run, private to one thread at a time. */
+typedef struct vt_run {
+    const vt_host *host;
+    char *arena;         /* vt_model.arena_bytes(dims) bytes, 64-byte aligned */
+    const char *weights; /* the packed constants, mapped read-only, 64-byte aligned */
+    char *scratch;       /* threads * vt_model.scratch_bytes */
+    char *const *inputs;
+    char **outputs;      /* set by the caller; entries of late outputs are set by the plan */
+    int64_t *dims;       /* vt_model.n_dims; the first n_bound come from the inputs */
+    int64_t *out_shapes; /* all outputs' dims, concatenated; late outputs' are set by the plan */
+    void **late;         /* late blocks: vt_model.n_late entries, NULL at the start, released by the caller */
+    vt_status status;
+    int32_t threads;
+} vt_run;
+
+/* A dim of an input: >= 0 a constant; < 0 names dim -1 - d, bound by its first appearance and
+ * checked at every later one. A dim that is an expression is left to vt_model.check. */
+#define VT_DIM_UNCHECKED INT64_MIN
+
+typedef struct vt_arg {
+    const char *name;
+    int32_t dtype; /* code of vitrify.ir.dtypes, = index in its table */
+    int32_t itemsize;
+    int32_t rank;
+    int32_t late; /* outputs only: shape known only after the run */
+    const int64_t *dims; /* inputs only */
+} vt_arg;
+
+typedef struct vt_model {
+    uint32_t abi;
+    int32_t n_inputs, n_outputs;
+    int32_t n_bound, n_dims, n_late;
+    int32_t n_out_dims; /* sum of the outputs' ranks */
+    int32_t quick;      /* 1: cheaper than releasing the interpreter lock around it */
+    int64_t scratch_bytes; /* per worker, multiple of 64 */
+    int64_t weights_bytes;
+    const vt_arg *inputs, *outputs;
+    /* 0, or a vt_status when the bound dims contradict the model. Also computes derived dims. */
+    vt_status (*check)(int64_t *dims);
+    /* Shapes of all outputs that are not late, concatenated (late ones: zeros). */
+    void (*shapes)(const int64_t *dims, int64_t *out_shapes);
+    int64_t (*arena_bytes)(const int64_t *dims);
+    void (*run)(vt_run *run);
+} vt_model;
+
+/* Every plan defines this. */
+extern const vt_model vt_plan;
+
+#endif
