@@ -1,0 +1,1 @@
+"""The tensor graph and its algebra; imports nothing else of this package."""

@@ -1,0 +1,490 @@
+"""The tensor graph: SSA values, and a closed set of structures that relate them.
+
+===========  =====================================================================================
+map          ``fn(x, ...)`` element by element, ``fn`` a row of :mod:`vitrify.ir.scalar`
+cast         change of dtype
+movement     permute, expand, reshape, slice, pad, flip, window, concat
+reduce       ``combiner`` over some axes, which disappear
+contract     sum of products (dot-general): batch dims, free dims of both sides, contracted dims
+gather       one or more adjacent axes replaced by the positions that index tensors name
+sources      constant, iota, dim (a symbolic integer as a tensor of rank 0)
+control      if (two graphs), scan (a graph repeated over carried, scanned and stacked values)
+===========  =====================================================================================
+
+An op is a frozen description; ``infer`` gives the types of its results, and refuses what is ill-typed.
+Shapes are tuples of :data:`vitrify.ir.dims.DimLike`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vitrify.ir.dims import Dim, DimLike, Shape, ceildiv, floordiv, product, provably_nonnegative
+from vitrify.ir.dtypes import BOOL, F32, I64, DType, from_numpy
+from vitrify.ir.scalar import SCALAR
+
+COMBINERS = ("sum", "prod", "min", "max", "any", "all", "argmin", "argmax")
+
+
+@dataclass(frozen=True)
+class Type:
+    dtype: DType
+    shape: Shape
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+class TypeRuleError(TypeError):
+    """An op does not fit the types of its inputs."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise TypeRuleError(message)
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of the structures. ``infer`` raises :class:`TypeRuleError`."""
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        raise TypeError(f"{type(self).__name__} describes no structure")
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__.lower().rstrip("_")
+
+    @property
+    def bodies(self) -> tuple[Graph, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Map(Op):
+    fn: str
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        require(self.fn in SCALAR, f"unknown scalar function {self.fn!r}")
+        try:
+            dtype = SCALAR[self.fn].result(tuple(t.dtype for t in inputs))
+        except TypeError as error:
+            raise TypeRuleError(str(error)) from None
+        shape = inputs[0].shape
+        require(all(t.shape == shape for t in inputs), f"{self.fn} needs equal shapes, got " + _list(inputs))
+        return (Type(dtype, shape),)
+
+
+@dataclass(frozen=True)
+class Cast(Op):
+    """Floats to integers truncate; saturating for f8 unless ``saturate`` is off; to bool is ``!= 0``."""
+
+    dtype: DType
+    saturate: bool = True
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        return (Type(self.dtype, inputs[0].shape),)
+
+
+@dataclass(frozen=True)
+class Permute(Op):
+    perm: tuple[int, ...]
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(sorted(self.perm) == list(range(x.rank)), f"{self.perm} does not permute {x}")
+        return (Type(x.dtype, tuple(x.shape[p] for p in self.perm)),)
+
+
+@dataclass(frozen=True)
+class Expand(Op):
+    """Axes of size 1 repeated to ``shape`` (same rank)."""
+
+    shape: Shape
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        fits = x.rank == len(self.shape) and all(a in (1, b) for a, b in zip(x.shape, self.shape, strict=True))
+        require(fits, f"{x} does not expand to [{', '.join(map(str, self.shape))}]")
+        return (Type(x.dtype, self.shape),)
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """Same elements in row-major order. Sizes that are not provably equal are checked at run time."""
+
+    shape: Shape
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        before, after = product(x.shape), product(self.shape)
+        clash = isinstance(before, int) and isinstance(after, int) and before != after
+        require(not clash, f"{x} has {before} elements, not the {after} of {list(self.shape)}")
+        return (Type(x.dtype, self.shape),)
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """``out[i] = x[start + i * step]`` per axis; a negative step walks backwards from ``start``."""
+
+    starts: Shape
+    steps: tuple[int, ...]
+    sizes: Shape
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(len(self.starts) == len(self.steps) == len(self.sizes) == x.rank, f"slice of {x} needs {x.rank} axes")
+        for start, step, size, extent in zip(self.starts, self.steps, self.sizes, x.shape, strict=True):
+            if all(isinstance(v, int) for v in (start, size, extent)) and size != 0:
+                last = start + (size - 1) * step
+                inside = 0 <= min(start, last) and max(start, last) < extent  # type: ignore[type-var,operator]
+                require(step != 0 and inside, f"slice {start}:{size} step {step} leaves {x}")
+        return (Type(x.dtype, self.sizes),)
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """A constant border: ``low`` before and ``high`` after, per axis, neither negative."""
+
+    low: Shape
+    high: Shape
+    value: float | int | bool
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(len(self.low) == len(self.high) == x.rank, f"pad of {x} needs {x.rank} axes")
+        negative = [v for v in (*self.low, *self.high) if isinstance(v, int) and v < 0]
+        require(not negative, f"pad of {x} by negative amounts {negative}")
+        return (Type(x.dtype, tuple(lo + n + hi for lo, n, hi in zip(self.low, x.shape, self.high, strict=True))),)
+
+
+@dataclass(frozen=True)
+class Flip(Op):
+    axes: tuple[int, ...]
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(all(0 <= a < x.rank for a in self.axes), f"flip axes {self.axes} of {x}")
+        return (x,)
+
+
+@dataclass(frozen=True)
+class Window(Op):
+    """Sliding windows over ``axes``, whose sizes become numbers of windows; the positions inside a window
+    become new last axes: ``out[.., o, .., k] = x[.., o * stride + k * dilation, ..]``."""
+
+    axes: tuple[int, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        shape = list(x.shape)
+        for axis, size, stride, dilation in zip(self.axes, self.sizes, self.strides, self.dilations, strict=True):
+            require(0 <= axis < x.rank and min(size, stride, dilation) >= 1, f"window {self} of {x}")
+            count = floordiv(shape[axis] - (size - 1) * dilation - 1, stride) + 1
+            require(not isinstance(count, int) or count >= 0, f"window of {size} does not fit {x} on axis {axis}")
+            shape[axis] = count
+        return (Type(x.dtype, (*shape, *self.sizes)),)
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    axis: int
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        first = inputs[0]
+        require(0 <= self.axis < first.rank, f"concat on axis {self.axis} of {first}")
+        for t in inputs:
+            same = t.rank == first.rank and t.dtype is first.dtype
+            same = same and all(i == self.axis or a == b for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=False)))
+            require(same, "concat needs equal types off its axis, got " + _list(inputs))
+        total: DimLike = 0
+        for t in inputs:
+            total = total + t.shape[self.axis]
+        return (Type(first.dtype, (*first.shape[: self.axis], total, *first.shape[self.axis + 1 :])),)
+
+
+@dataclass(frozen=True)
+class Reduce(Op):
+    """``combiner`` over ``axes``, which disappear. Narrow floats accumulate in f32. ``argmin`` and
+    ``argmax`` take one axis and give the first position, as i64."""
+
+    combiner: str
+    axes: tuple[int, ...]
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(self.combiner in COMBINERS, f"unknown combiner {self.combiner!r}")
+        require(all(0 <= a < x.rank for a in self.axes) and len(set(self.axes)) == len(self.axes), f"axes {self.axes} of {x}")
+        positional = self.combiner.startswith("arg")
+        require(not positional or len(self.axes) == 1, f"{self.combiner} takes one axis")
+        if self.combiner in ("any", "all"):
+            require(x.dtype is BOOL, f"{self.combiner} takes bool, got {x}")
+        shape = tuple(n for i, n in enumerate(x.shape) if i not in self.axes)
+        return (Type(I64 if positional else x.dtype, shape),)
+
+
+@dataclass(frozen=True)
+class Contract(Op):
+    """``out[b.., i.., j..] = sum over k of lhs[b, i, k] * rhs[b, j, k]``: dims paired by position.
+
+    Integers accumulate in ``dtype``; narrow floats accumulate in f32 and round once to ``dtype``.
+    """
+
+    lhs_batch: tuple[int, ...]
+    rhs_batch: tuple[int, ...]
+    lhs_contract: tuple[int, ...]
+    rhs_contract: tuple[int, ...]
+    dtype: DType = F32
+
+    def free(self, side: int, rank: int) -> tuple[int, ...]:
+        used = (self.lhs_batch + self.lhs_contract) if side == 0 else (self.rhs_batch + self.rhs_contract)
+        return tuple(i for i in range(rank) if i not in used)
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        lhs, rhs = inputs
+        pairs = [*zip(self.lhs_batch, self.rhs_batch, strict=True), *zip(self.lhs_contract, self.rhs_contract, strict=True)]
+        for a, b in pairs:
+            require(a < lhs.rank and b < rhs.rank, f"contract axes ({a}, {b}) of {lhs}, {rhs}")
+            require(lhs.shape[a] == rhs.shape[b], f"contract of {lhs} and {rhs}: axis {a} against axis {b}")
+        batch = tuple(lhs.shape[a] for a in self.lhs_batch)
+        left = tuple(lhs.shape[a] for a in self.free(0, lhs.rank))
+        right = tuple(rhs.shape[a] for a in self.free(1, rhs.rank))
+        return (Type(self.dtype, batch + left + right),)
+
+
+@dataclass(frozen=True)
+class Gather(Op):
+    """``x[.., i_1, .., i_k, ..]``: the adjacent axes ``axis .. axis + k - 1`` of the first input are replaced
+    by the shape that the k index tensors (integers, one shape) share. A position outside its axis is an
+    error of the run."""
+
+    axis: int
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        x, *indices = inputs
+        require(bool(indices) and 0 <= self.axis and self.axis + len(indices) <= x.rank, f"gather axis {self.axis} of {x}")
+        same = all(i.dtype.is_int and i.shape == indices[0].shape for i in indices)
+        require(same, "gather takes integer indices of one shape, got " + _list(indices))
+        return (Type(x.dtype, x.shape[: self.axis] + indices[0].shape + x.shape[self.axis + len(indices) :]),)
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Op):
+    """``value`` is C-contiguous and never written to."""
+
+    value: np.ndarray[Any, Any]
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        return (Type(from_numpy(self.value.dtype), self.value.shape),)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Constant):
+            return False
+        a, b = self.value, other.value
+        return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+
+    def __hash__(self) -> int:
+        return hash((self.value.dtype.name, self.value.shape, self.value.tobytes()[:4096]))
+
+
+@dataclass(frozen=True)
+class Iota(Op):
+    """``out[.., i, ..] = i`` along ``axis``."""
+
+    shape: Shape
+    axis: int
+    dtype: DType = I64
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        require(0 <= self.axis < len(self.shape), f"iota axis {self.axis} of {list(self.shape)}")
+        return (Type(self.dtype, self.shape),)
+
+
+@dataclass(frozen=True)
+class DimValue(Op):
+    """A symbolic integer as an i64 tensor of rank 0."""
+
+    value: DimLike
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        return (Type(I64, ()),)
+
+
+@dataclass(frozen=True)
+class BindDim(Op):
+    """Names a run-time integer: from here on ``symbol`` stands for the input's value (an integer of rank 0),
+    which must be >= 0. The result is the input."""
+
+    symbol: str
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(x.dtype is I64 and x.rank == 0, f"bind_dim takes an i64 of rank 0, got {x}")
+        return (x,)
+
+
+@dataclass(frozen=True, eq=False)
+class If(Op):
+    """Inputs: a bool of rank 0, then what the branches use; each branch takes all of the latter."""
+
+    then: Graph
+    otherwise: Graph
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        require(inputs[0].dtype is BOOL and inputs[0].rank == 0, f"if takes a bool of rank 0, got {inputs[0]}")
+        types = [tuple(v.type for v in g.outputs) for g in self.bodies]
+        require(types[0] == types[1], f"branches differ: {_list(types[0])} and {_list(types[1])}")
+        for g in self.bodies:
+            require([v.type for v in g.inputs] == list(inputs[1:]), "a branch's inputs differ from the if's")
+        return types[0]
+
+    @property
+    def bodies(self) -> tuple[Graph, ...]:
+        return (self.then, self.otherwise)
+
+
+@dataclass(frozen=True, eq=False)
+class Scan(Op):
+    """``body`` repeated ``trips`` times.
+
+    Inputs: ``carried`` initial values, ``scanned`` tensors whose axis 0 has ``trips`` entries, then
+    captured values. The body takes (position i64 [], carried.., slices.., captured..) and gives
+    (carried.., stacked..). Results: the last carried values, then the stacked ones (axis 0 = ``trips``).
+    """
+
+    body: Graph
+    trips: DimLike
+    carried: int
+    scanned: int
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        carried, scanned = list(inputs[: self.carried]), inputs[self.carried : self.carried + self.scanned]
+        require(all(t.rank > 0 and t.shape[0] == self.trips for t in scanned), "scanned inputs need `trips` entries")
+        slices = [Type(t.dtype, t.shape[1:]) for t in scanned]
+        expected = [Type(I64, ()), *carried, *slices, *inputs[self.carried + self.scanned :]]
+        require([v.type for v in self.body.inputs] == expected, "the body's inputs differ from " + _list(expected))
+        results = [v.type for v in self.body.outputs]
+        require(results[: self.carried] == carried, "the body changes the type of a carried value")
+        return (*carried, *(Type(t.dtype, (self.trips, *t.shape)) for t in results[self.carried :]))
+
+    @property
+    def bodies(self) -> tuple[Graph, ...]:
+        return (self.body,)
+
+
+STRUCTURES: tuple[type[Op], ...] = (
+    Map, Cast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather,
+    Constant, Iota, DimValue, BindDim, If, Scan,
+)  # fmt: skip
+MOVEMENT = (Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat)
+
+
+def _list(types: Iterable[Type]) -> str:
+    return ", ".join(map(str, types))
+
+
+@dataclass(eq=False)
+class Value:
+    """One SSA value. ``node`` is None for a graph's inputs. Identity is equality."""
+
+    type: Type
+    name: str = ""
+    node: Node | None = None
+    index: int = 0
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def rank(self) -> int:
+        return len(self.type.shape)
+
+    @property
+    def constant(self) -> np.ndarray[Any, Any] | None:
+        """The array, where the value is a constant."""
+        return self.node.op.value if self.node is not None and isinstance(self.node.op, Constant) else None
+
+
+@dataclass(eq=False)
+class Node:
+    """``source`` names what the user wrote: ``"Conv 'stem.conv'"``."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    source: str = ""
+
+    @property
+    def output(self) -> Value:
+        (value,) = self.outputs
+        return value
+
+
+def make_node(op: Op, inputs: Sequence[Value], source: str = "", names: Sequence[str] = ()) -> Node:
+    """A node whose results have the types that ``op`` infers. Raises :class:`TypeRuleError`."""
+    types = op.infer([v.type for v in inputs])
+    node = Node(op, tuple(inputs), (), source)
+    node.outputs = tuple(Value(t, names[i] if i < len(names) else "", node, i) for i, t in enumerate(types))
+    return node
+
+
+@dataclass(eq=False)
+class Graph:
+    """``nodes`` is in an order in which every value is defined before it is used.
+
+    ``symbols`` are the named dims, with their bounds; those of a body are its outer graph's. ``assumptions``
+    are pairs of expressions that every run must find equal (a model that is only defined there).
+    """
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    nodes: list[Node]
+    name: str = ""
+    symbols: dict[str, Dim] = field(default_factory=dict)
+    assumptions: list[tuple[DimLike, DimLike]] = field(default_factory=list)
+    output_names: tuple[str, ...] = ()
+
+    def walk(self) -> Iterator[Node]:
+        """All nodes, those of bodies after the node that holds them."""
+        for node in self.nodes:
+            yield node
+            for body in node.op.bodies:
+                yield from body.walk()
+
+    def users(self) -> dict[Value, list[Node]]:
+        """The nodes of this graph (not of its bodies) that read each value, once per use."""
+        result: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                result.setdefault(value, []).append(node)
+        return result
+
+
+def windows(extent: DimLike, size: int, stride: int, dilation: int, *, ceil: bool = False) -> DimLike:
+    """How many windows fit; with ``ceil``, also one that starts inside and ends outside."""
+    span = extent - (size - 1) * dilation - 1
+    return (ceildiv(span, stride) if ceil else floordiv(span, stride)) + 1
+
+
+def is_static(shape: Shape) -> bool:
+    return all(isinstance(n, int) for n in shape)
+
+
+def may_be_empty(shape: Shape) -> bool:
+    return any(not provably_nonnegative(n - 1) for n in shape)
