@@ -1,0 +1,1 @@
+"""Printers of Loop IR and plans; one package per target language, none imports another."""

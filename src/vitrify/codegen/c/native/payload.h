@@ -1,0 +1,95 @@
+/* What the loader and a payload hand each other. `vitrify.runtime.native` mirrors these structs. */
+#ifndef VT_PAYLOAD_H
+#define VT_PAYLOAD_H
+
+#include "abi.h"
+
+/* Calls to the operating system, resolved by the loader: a payload imports nothing. Thread and
+ * lock objects are opaque blocks of at least the size the platform's own take. */
+typedef struct vt_os {
+    int (*posix_memalign)(void **block, size_t alignment, size_t bytes);
+    void (*free)(void *block);
+    int (*madvise)(void *address, size_t bytes, int advice);
+    int (*pthread_create)(uintptr_t *thread, const void *attributes, void *(*start)(void *), void *argument);
+    int (*pthread_detach)(uintptr_t thread);
+    int (*mutex_init)(void *mutex, const void *attributes);
+    int (*mutex_lock)(void *mutex);
+    int (*mutex_unlock)(void *mutex);
+    int (*cond_init)(void *cond, const void *attributes);
+    int (*cond_wait)(void *cond, void *mutex);
+    int (*cond_signal)(void *cond);
+    int (*sched_yield)(void);
+    int (*clock_gettime)(int clock, void *timespec);
+} vt_os;
+
+typedef void vt_object; /* a PyObject */
+
+/* CPython's functions, NumPy's array constructor, and the objects that the call path compares by
+ * identity. `object_size` is sizeof(PyObject) of the running interpreter: NumPy's array fields
+ * start there (the layout is part of NumPy's binary interface), the type pointer ends there. */
+typedef struct vt_python {
+    int64_t object_size;
+    vt_object *none;
+    vt_object *dict_type;
+    vt_object *array_type;
+    void (*incref)(vt_object *object);
+    void (*decref)(vt_object *object);
+    vt_object *(*dict_get)(vt_object *dict, vt_object *key); /* borrowed; may set an error */
+    ptrdiff_t (*dict_size)(vt_object *dict);
+    vt_object *(*list_new)(ptrdiff_t size);
+    int (*list_set)(vt_object *list, ptrdiff_t index, vt_object *item); /* takes the reference */
+    vt_object *(*long_from)(long long value);
+    void *(*capsule_pointer)(vt_object *capsule, const char *name);
+    void (*error_clear)(void);
+    void *(*save_thread)(void);
+    void (*restore_thread)(void *state);
+    /* PyArray_NewFromDescr: takes a reference to the dtype */
+    vt_object *(*array_new)(vt_object *type, vt_object *dtype, int rank, const intptr_t *dims,
+                            const intptr_t *strides, void *data, int flags, vt_object *base);
+} vt_python;
+
+/* Everything one session fixes. Arrays are owned by the loader and outlive the session. */
+typedef struct vt_config {
+    const vt_os *os;
+    const vt_python *python;
+    vt_parallel_for parallel_for;
+    void *pool;
+    const char *weights;
+    vt_object *const *input_names;   /* str objects */
+    vt_object *const *input_dtypes;  /* numpy.dtype objects, compared by identity */
+    vt_object *const *output_dtypes;
+    int64_t memory_limit; /* bytes; 0: none */
+    int32_t threads;
+    int32_t kept_contexts; /* idle run contexts kept for the next run */
+} vt_config;
+
+typedef struct vt_session vt_session;
+
+/* The one symbol a payload exports. */
+typedef struct vt_payload_table {
+    uint32_t abi;
+    uint32_t size;
+    const vt_model *model;
+    void *(*pool_create)(const vt_os *os, int32_t cpus); /* NULL when memory is refused */
+    void (*pool_reset)(void *pool);                      /* in a forked child, before any run */
+    vt_parallel_for parallel_for;
+    vt_session *(*session_create)(const vt_config *config); /* NULL when memory is refused */
+    void (*session_destroy)(vt_session *session);
+    /* A METH_O builtin whose self is a capsule of the session: feed -> a list of all outputs; None
+     * when the feed is not in native form; an int when the run failed: > 0 a vt_status, < 0 minus
+     * the bytes that a run over the memory limit would take. */
+    vt_object *(*call)(vt_object *capsule, vt_object *feed);
+} vt_payload_table;
+
+void *vt_pool_create(const vt_os *os, int32_t cpus);
+void vt_pool_reset(void *pool);
+void vt_pool_parallel_for(void *pool, vt_kernel kernel, char *const *bufs, const int64_t *dims, int64_t tasks,
+                          char *scratch, int64_t scratch_stride, int32_t threads);
+
+/* Supplied by mem.c, since clang emits calls to them. */
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
+void *memmove(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
+int memcmp(const void *a, const void *b, size_t bytes);
+
+#endif

@@ -1,0 +1,228 @@
+/* The process-wide thread pool. The first payload that a process loads provides it; the others call
+ * it through vt_host.
+ *
+ * One caller at a time owns the pool; a second one meanwhile runs its tasks by itself. The owner
+ * opens a job by publishing one word, `gate`, and closes it when the tasks have run out: workers
+ * that were still asleep are then neither needed nor waited for. Tasks are handed out by a counter;
+ * which worker takes which changes nothing in the results, since the kernel alone fixes what a task
+ * covers. */
+#include "payload.h"
+
+#if defined(__x86_64__)
+#define CPU_RELAX() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define CPU_RELAX() __asm__ volatile("isb" ::: "memory")
+#else
+#define CPU_RELAX() ((void)0)
+#endif
+
+enum {
+    MAX_WORKERS = 1023,
+    LINE = 64,
+    LOCK_BYTES = 128, /* room for any platform's mutex or condition variable */
+    CLOCK_MONOTONIC_ID = 1,
+    SPIN_NS = 40 * 1000,  /* a worker's wait for the next job before it sleeps */
+    YIELD_NS = 8 * 1000,  /* between two offers of the CPU to others */
+    PREEMPT_NS = 6 * 1000, /* a yield that took this long ran somebody else: the CPU is wanted */
+    CHECKS_PER_CLOCK = 8,
+};
+
+/* gate: bits 0-15 workers inside, 16-31 places left, 32 open, 33-63 number of the job. */
+#define INSIDE(gate) ((gate) & 0xffff)
+#define PLACES(gate) (((gate) >> 16) & 0xffff)
+#define OPEN_BIT ((uint64_t)1 << 32)
+#define JOB_NUMBER(gate) ((gate) >> 33)
+#define ONE_PLACE ((uint64_t)1 << 16)
+
+typedef struct {
+    vt_kernel kernel;
+    char *const *bufs;
+    const int64_t *dims;
+    int64_t tasks;
+    char *scratch;
+    int64_t scratch_stride;
+} job;
+
+typedef struct {
+    _Alignas(LINE) uint64_t gate;
+    _Alignas(LINE) int64_t next; /* the next task to hand out */
+    _Alignas(LINE) job current;  /* written only while nobody is inside */
+    _Alignas(LINE) uint32_t busy;
+    uint32_t owner_asleep;
+    uint32_t sleepers;
+    int32_t workers;
+    int32_t cpus;
+    const vt_os *os;
+    _Alignas(16) char lock[LOCK_BYTES];
+    _Alignas(16) char wake[LOCK_BYTES];
+    _Alignas(16) char done[LOCK_BYTES];
+} pool;
+
+static int64_t now_ns(const vt_os *os) {
+    int64_t time[2] = {0, 0};
+    os->clock_gettime(CLOCK_MONOTONIC_ID, time);
+    return time[0] * 1000000000 + time[1];
+}
+
+static inline int joinable(uint64_t gate, uint64_t last_job) {
+    return (gate & OPEN_BIT) && PLACES(gate) && JOB_NUMBER(gate) != last_job;
+}
+
+static void run_tasks(pool *p, int64_t place) {
+    const job *j = &p->current;
+    vt_kernel kernel = j->kernel;
+    char *const *bufs = j->bufs;
+    const int64_t *dims = j->dims, tasks = j->tasks;
+    char *scratch = j->scratch + place * j->scratch_stride;
+    for (;;) {
+        int64_t task = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED);
+        if (task >= tasks) return;
+        kernel(bufs, dims, task, scratch);
+    }
+}
+
+/* Sleep until a job can be joined. The owner publishes the gate and then reads `sleepers`; here the
+ * order is the reverse, so one of the two always sees the other. */
+static void sleep_for_job(pool *p, uint64_t last_job) {
+    p->os->mutex_lock(p->lock);
+    __atomic_fetch_add(&p->sleepers, 1, __ATOMIC_SEQ_CST);
+    while (!joinable(__atomic_load_n(&p->gate, __ATOMIC_SEQ_CST), last_job)) p->os->cond_wait(p->wake, p->lock);
+    __atomic_fetch_sub(&p->sleepers, 1, __ATOMIC_SEQ_CST);
+    p->os->mutex_unlock(p->lock);
+}
+
+/* Spin while that is cheaper than being woken: not where threads outnumber CPUs, and no longer than
+ * until another thread turns out to want this CPU. */
+static void wait_for_job(pool *p, uint64_t last_job) {
+    const vt_os *os = p->os;
+    if (__atomic_load_n(&p->workers, __ATOMIC_RELAXED) < p->cpus) {
+        int64_t start = now_ns(os), yielded = start;
+        for (;;) {
+            for (int i = 0; i < CHECKS_PER_CLOCK; i++) {
+                if (joinable(__atomic_load_n(&p->gate, __ATOMIC_RELAXED), last_job)) return;
+                CPU_RELAX();
+            }
+            int64_t now = now_ns(os);
+            if (now - start > SPIN_NS) break;
+            if (now - yielded > YIELD_NS) {
+                os->sched_yield();
+                yielded = now_ns(os);
+                if (yielded - now > PREEMPT_NS) break;
+            }
+        }
+    }
+    sleep_for_job(p, last_job);
+}
+
+static void leave(pool *p) {
+    uint64_t gate = __atomic_sub_fetch(&p->gate, 1, __ATOMIC_SEQ_CST);
+    if (INSIDE(gate) || (gate & OPEN_BIT) || !__atomic_load_n(&p->owner_asleep, __ATOMIC_SEQ_CST)) return;
+    p->os->mutex_lock(p->lock);
+    p->os->mutex_unlock(p->lock);
+    p->os->cond_signal(p->done);
+}
+
+static void *worker_main(void *argument) {
+    pool *p = argument;
+    uint64_t last_job = UINT64_MAX;
+    for (;;) {
+        wait_for_job(p, last_job);
+        uint64_t gate = __atomic_load_n(&p->gate, __ATOMIC_RELAXED);
+        while (joinable(gate, last_job)) {
+            if (!__atomic_compare_exchange_n(&p->gate, &gate, gate - ONE_PLACE + 1, 0, __ATOMIC_ACQUIRE,
+                                             __ATOMIC_RELAXED))
+                continue;
+            last_job = JOB_NUMBER(gate);
+            run_tasks(p, (int64_t)PLACES(gate));
+            leave(p);
+            break;
+        }
+    }
+    return NULL;
+}
+
+/* Called by the owner. A thread that cannot be started only makes the pool smaller. */
+static void grow(pool *p, int32_t workers) {
+    if (workers > MAX_WORKERS) workers = MAX_WORKERS;
+    while (p->workers < workers) {
+        uintptr_t thread;
+        if (p->os->pthread_create(&thread, NULL, worker_main, p)) return;
+        p->os->pthread_detach(thread);
+        __atomic_store_n(&p->workers, p->workers + 1, __ATOMIC_RELAXED);
+    }
+}
+
+static void open_job(pool *p, const job *j, int64_t places) {
+    const vt_os *os = p->os;
+    uint64_t number = (JOB_NUMBER(p->gate) + 1) & 0x7fffffff;
+    p->current = *j;
+    __atomic_store_n(&p->next, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&p->gate, number << 33 | OPEN_BIT | (uint64_t)places << 16, __ATOMIC_SEQ_CST);
+    int64_t asleep = __atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST);
+    int64_t missing = places - (p->workers - asleep);
+    if (!asleep || missing <= 0) return;
+    os->mutex_lock(p->lock);
+    os->mutex_unlock(p->lock);
+    for (int64_t i = 0; i < missing; i++) os->cond_signal(p->wake);
+}
+
+static void close_job(pool *p) {
+    const vt_os *os = p->os;
+    uint64_t gate = __atomic_and_fetch(&p->gate, ~OPEN_BIT, __ATOMIC_SEQ_CST);
+    if (INSIDE(gate)) {
+        int64_t start = now_ns(os);
+        do {
+            for (int i = 0; i < CHECKS_PER_CLOCK; i++) {
+                if (!INSIDE(__atomic_load_n(&p->gate, __ATOMIC_ACQUIRE))) return;
+                CPU_RELAX();
+            }
+            if (p->workers >= p->cpus) os->sched_yield();
+        } while (now_ns(os) - start < SPIN_NS);
+        os->mutex_lock(p->lock);
+        __atomic_store_n(&p->owner_asleep, 1, __ATOMIC_SEQ_CST);
+        while (INSIDE(__atomic_load_n(&p->gate, __ATOMIC_SEQ_CST))) os->cond_wait(p->done, p->lock);
+        __atomic_store_n(&p->owner_asleep, 0, __ATOMIC_SEQ_CST);
+        os->mutex_unlock(p->lock);
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
+void vt_pool_parallel_for(void *handle, vt_kernel kernel, char *const *bufs, const int64_t *dims, int64_t tasks,
+                          char *scratch, int64_t scratch_stride, int32_t threads) {
+    pool *p = handle;
+    if (tasks > 1 && threads > 1 && !__atomic_exchange_n(&p->busy, 1, __ATOMIC_ACQUIRE)) {
+        int64_t places = (tasks < threads ? tasks : threads) - 1;
+        grow(p, (int32_t)places);
+        if (places > p->workers) places = p->workers;
+        job j = {kernel, bufs, dims, tasks, scratch, scratch_stride};
+        open_job(p, &j, places);
+        run_tasks(p, 0);
+        close_job(p);
+        __atomic_store_n(&p->busy, 0, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int64_t task = 0; task < tasks; task++) kernel(bufs, dims, task, scratch);
+}
+
+/* A forked child has none of the workers, and inherits the locks in whatever state they were. */
+void vt_pool_reset(void *handle) {
+    pool *p = handle;
+    const vt_os *os = p->os;
+    int32_t cpus = p->cpus;
+    memset(p, 0, sizeof *p);
+    p->os = os;
+    p->cpus = cpus;
+    os->mutex_init(p->lock, NULL);
+    os->cond_init(p->wake, NULL);
+    os->cond_init(p->done, NULL);
+}
+
+void *vt_pool_create(const vt_os *os, int32_t cpus) {
+    void *block;
+    if (os->posix_memalign(&block, LINE, sizeof(pool))) return NULL;
+    pool *p = block;
+    p->os = os;
+    p->cpus = cpus;
+    vt_pool_reset(p);
+    return p;
+}

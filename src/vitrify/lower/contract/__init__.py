@@ -1,0 +1,1 @@
+"""Kernels for sums of products: matrix products, convolutions, and what they share."""
