@@ -1,0 +1,25 @@
+"""Instructions that no C operator expresses, by the name Loop IR knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vitrify.lower.loop import VType
+
+
+@dataclass(frozen=True)
+class IntrinsicRow:
+    """``text(result, arguments)`` is a format string with ``{0}``, ``{1}`` … for the arguments; ``feature``
+    is the target's extension that it needs."""
+
+    feature: str
+    text: Callable[[VType, tuple[VType, ...]], str]
+
+
+INTRINSICS: dict[str, IntrinsicRow] = {}
+
+
+def intrinsic(name: str, feature: str, text: str) -> None:
+    """Adds a row whose text does not depend on the types."""
+    INTRINSICS[name] = IntrinsicRow(feature, lambda result, arguments: text)
