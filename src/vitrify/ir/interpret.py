@@ -1,0 +1,432 @@
+"""The oracle: graphs evaluated with NumPy, one structure at a time.
+
+Conventions every compiled form shares:
+
+- floats narrower than f32 compute in f32 and round once to the result; transcendental functions of f32 are
+  taken in f64 and rounded, so the oracle is nearer to the exact value than any bound in the scalar table;
+- sums, products and contractions of floats accumulate in f64 here (the compiled form: f32, f64 for f64);
+- casts of floats to integers truncate and saturate, NaN gives 0 (ONNX leaves both undefined; inside the range
+  all agree); 4-bit integers are reached through 8 bits, of which the low 4 are kept; casts between integers
+  wrap; casts to narrow floats go through f32;
+- integer division by zero gives 0; nothing here warns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from vitrify.ir import graph as g
+from vitrify.ir.dims import Dim, DimLike, Symbol, evaluate
+from vitrify.ir.dtypes import BOOL, F32, DType, from_numpy
+from vitrify.ir.graph import Graph, Node, Op, Value
+from vitrify.ir.scalar import SCALAR
+
+Array = np.ndarray[Any, Any]
+Dims = dict[str, int]
+Rule = Callable[[Any, Sequence[Array], Dims, Node], list[Array]]
+
+
+class InterpretError(ValueError):
+    """The feeds do not fit the graph, or a run-time size contradicts it."""
+
+
+def interpret(
+    graph: Graph,
+    feeds: Mapping[str, Array] | Sequence[Array],
+    *,
+    dims: Mapping[str, int] | None = None,
+) -> list[Array]:
+    """The outputs of ``graph`` as fresh C-contiguous arrays, exactly of the dtypes and shapes it declares.
+
+    ``feeds`` gives the inputs by name or in order. A named dim is bound by the first input axis that is that
+    dim alone; ``dims`` gives those that no input shows. Raises :class:`InterpretError` for feeds that do not
+    fit and for run-time sizes that contradict the graph, ``IndexError`` for a gather outside its axis.
+    """
+    arrays = _ordered(graph, feeds)
+    bound = bind_dims(graph, arrays, dims)
+    with np.errstate(all="ignore"):
+        return [np.array(a, order="C", copy=True) for a in _run(graph, arrays, bound)]
+
+
+def bind_dims(graph: Graph, arrays: Sequence[Array], dims: Mapping[str, int] | None = None) -> Dims:
+    """The named dims of a run. Raises :class:`InterpretError` naming what contradicts the graph."""
+    bound: Dims = dict(dims or {})
+    for value, array in zip(graph.inputs, arrays, strict=True):
+        label = f"input {value.name!r}"
+        if array.dtype != value.dtype.numpy:
+            raise InterpretError(f"{label} is {array.dtype.name}, expected {value.dtype.numpy.name}")
+        if array.ndim != value.rank:
+            raise InterpretError(f"{label} has shape {list(array.shape)}, expected {value.type}")
+        for size, dim in zip(array.shape, value.shape, strict=True):
+            symbol = _lone_symbol(dim)
+            if symbol is not None:
+                bound.setdefault(symbol.name, size)
+    for name, size in bound.items():
+        declared = graph.symbols.get(name)
+        symbol = None if declared is None else _lone_symbol(declared)
+        if symbol is not None and (size < symbol.lo or (symbol.hi is not None and size > symbol.hi)):
+            raise InterpretError(f"dim {name} is {size}, outside {symbol.lo} .. {symbol.hi}")
+    for value, array in zip(graph.inputs, arrays, strict=True):
+        expected_shape = tuple(_size(n, bound) for n in value.shape)
+        if array.shape != expected_shape:
+            expected = f"{value.type} = {list(expected_shape)}"
+            raise InterpretError(f"input {value.name!r} has shape {list(array.shape)}, expected {expected}")
+    for left, right in graph.assumptions:
+        if _size(left, bound) != _size(right, bound):
+            sides = f"{_size(left, bound)} and {_size(right, bound)}"
+            raise InterpretError(f"the graph assumes {left} == {right}, got {sides}")
+    return bound
+
+
+def evaluate_node(node: Node, arrays: Sequence[Array], dims: Mapping[str, int]) -> list[Array]:
+    """The results of one node (views of ``arrays`` where the structure is one). ``dims`` holds the symbols in
+    its sizes; a ``BindDim`` adds its own where ``dims`` is a ``dict``. Raises as :func:`interpret`."""
+    table = dims if isinstance(dims, dict) else dict(dims)
+    rule = _RULES.get(type(node.op))
+    if rule is None:
+        raise TypeError(f"no rule evaluates {type(node.op).__name__}")
+    with np.errstate(all="ignore"):
+        results = [np.asarray(r) for r in rule(node.op, arrays, table, node)]
+    for value, result in zip(node.outputs, results, strict=True):
+        _check_result(node, value, result, table)
+    return results
+
+
+def _check_result(node: Node, value: Value, result: Array, dims: Dims) -> None:
+    shape = tuple(_size(n, dims) for n in value.shape)
+    if result.shape != shape or result.dtype != value.dtype.numpy:
+        got = f"{result.dtype.name}{list(result.shape)}"
+        raise InterpretError(f"{_where(node)} gives {got}, its type says {value.type} = {list(shape)}")
+
+
+def _ordered(graph: Graph, feeds: Mapping[str, Array] | Sequence[Array]) -> list[Array]:
+    names = [v.name for v in graph.inputs]
+    if isinstance(feeds, Mapping):
+        if set(feeds) != set(names):
+            raise InterpretError(f"expected the inputs {names}, got {list(feeds)}")
+        return [np.asarray(feeds[name]) for name in names]
+    if len(feeds) != len(names):
+        raise InterpretError(f"expected {len(names)} inputs, got {len(feeds)}")
+    return [np.asarray(a) for a in feeds]
+
+
+def _lone_symbol(value: DimLike) -> Symbol | None:
+    if isinstance(value, Dim) and len(value.terms) == 1:
+        monomial, coefficient = value.terms[0]
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
+            return monomial[0]
+    return None
+
+
+def _run(graph: Graph, arrays: Sequence[Array], dims: Dims) -> list[Array]:
+    """Values are dropped after their last use, so that deep models fit."""
+    table = dict(zip(graph.inputs, arrays, strict=True))
+    last = {value: i for i, node in enumerate(graph.nodes) for value in node.inputs}
+    kept = set(graph.outputs)
+    for i, node in enumerate(graph.nodes):
+        results = evaluate_node(node, [table[v] for v in node.inputs], dims)
+        table.update(zip(node.outputs, results, strict=True))
+        for value in (*node.inputs, *node.outputs):
+            if last.get(value, i) == i and value not in kept:
+                table.pop(value, None)
+    return [table[v] for v in graph.outputs]
+
+
+def _size(value: DimLike, dims: Mapping[str, int]) -> int:
+    try:
+        return evaluate(value, dims)
+    except KeyError as error:
+        raise InterpretError(f"dim {error.args[0]} in {value} is not bound; pass it in dims") from None
+    except ZeroDivisionError:
+        raise InterpretError(f"{value} divides by zero under {dict(dims)}") from None
+
+
+def _sizes(values: Sequence[DimLike], dims: Dims, node: Node) -> tuple[int, ...]:
+    result = tuple(_size(v, dims) for v in values)
+    if any(n < 0 for n in result):
+        raise InterpretError(f"{_where(node)}: negative size in {list(result)}")
+    return result
+
+
+def _where(node: Node) -> str:
+    return f"{node.op.name} ({node.source})" if node.source else node.op.name
+
+
+def widen(x: Array, dtype: DType) -> Array:
+    """``x`` in the type its arithmetic happens in."""
+    return x if dtype.compute is dtype else x.astype(dtype.compute.numpy)
+
+
+def narrow(x: Array, dtype: DType) -> Array:
+    """``x`` (of ``dtype.compute`` or wider) rounded to ``dtype``: floats through f32, integers wrap."""
+    if dtype.is_float and dtype.bits < 32:
+        x = np.asarray(x).astype(np.float32)
+    elif dtype.bits == 4:
+        x = np.asarray(x).astype(dtype.compute.numpy)
+    return np.asarray(x).astype(dtype.numpy)
+
+
+def cast(x: Array, dtype: DType, *, saturate: bool = True) -> Array:
+    """ONNX's Cast, defined everywhere (see the head of this module)."""
+    source = from_numpy(x.dtype)
+    if dtype is source:
+        return x
+    if dtype is BOOL:
+        return np.asarray(widen(x, source) != 0)
+    if dtype.is_float and dtype.bits == 8:
+        return _to_f8(widen(x, source).astype(np.float32), dtype, saturate)
+    if dtype.is_float or not source.is_float:
+        return narrow(widen(x, source), dtype)
+    if dtype.bits == 4:
+        return narrow(_saturated(widen(x, source), dtype.compute), dtype)
+    return _saturated(widen(x, source), dtype)
+
+
+def _to_f8(x: Array, dtype: DType, saturate: bool) -> Array:
+    if saturate:
+        from ml_dtypes import finfo
+
+        greatest = np.float32(finfo(dtype.numpy).max)  # type: ignore[no-untyped-call]
+        x = np.asarray(np.clip(x, -greatest, greatest))
+    return x.astype(dtype.numpy)
+
+
+def _saturated(x: Array, dtype: DType) -> Array:
+    wide = np.trunc(x.astype(np.float64))
+    low, high = int(dtype.min()), int(dtype.max())
+    greatest = float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0))
+    inside = (wide >= low) & (wide <= greatest)
+    word = np.uint64 if low == 0 else np.int64
+    result = np.asarray(np.where(inside, wide, 0).astype(word).astype(dtype.numpy))
+    result[wide > greatest] = high
+    result[wide < low] = low
+    return result
+
+
+_RULES: dict[type[Op], Rule] = {}
+
+
+def _rule(structure: type[Op]) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        _RULES[structure] = rule
+        return rule
+
+    return register
+
+
+@_rule(g.Map)
+def _map(op: g.Map, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    row = SCALAR[op.fn]
+    dtypes = [from_numpy(a.dtype) for a in arrays]
+    wide = [widen(a, d) for a, d in zip(arrays, dtypes, strict=True)]
+    if row.ulp and dtypes[-1].compute is F32:
+        wide = [a.astype(np.float64) for a in wide]
+    result = np.asarray(row.reference(*wide))
+    return [narrow(result, row.result(tuple(dtypes)))]
+
+
+@_rule(g.Cast)
+def _cast(op: g.Cast, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return [cast(arrays[0], op.dtype, saturate=op.saturate)]
+
+
+@_rule(g.Permute)
+def _permute(op: g.Permute, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return [arrays[0].transpose(op.perm)]
+
+
+@_rule(g.Expand)
+def _expand(op: g.Expand, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return [np.broadcast_to(arrays[0], _sizes(op.shape, dims, node))]
+
+
+@_rule(g.Reshape)
+def _reshape(op: g.Reshape, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    shape = _sizes(op.shape, dims, node)
+    if prod(shape) != arrays[0].size:
+        raise InterpretError(f"{_where(node)}: {list(arrays[0].shape)} does not reshape to {list(shape)}")
+    return [arrays[0].reshape(shape)]
+
+
+@_rule(g.Slice)
+def _slice(op: g.Slice, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    (x,) = arrays
+    cuts = []
+    sizes = _sizes(op.sizes, dims, node)
+    for axis, (begin, step, size) in enumerate(zip(op.starts, op.steps, sizes, strict=True)):
+        start, extent = _size(begin, dims), x.shape[axis]
+        last = start + (size - 1) * step
+        if size and not (0 <= min(start, last) and max(start, last) < extent):
+            where = f"positions {start} to {last} leave axis {axis} of {list(x.shape)}"
+            raise InterpretError(f"{_where(node)}: {where}")
+        stop = last + (1 if step > 0 else -1)
+        cuts.append(slice(start, None if stop < 0 else stop, step) if size else slice(0, 0))
+    return [x[tuple(cuts)]]
+
+
+@_rule(g.Pad)
+def _pad(op: g.Pad, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    (x,) = arrays
+    low, high = _sizes(op.low, dims, node), _sizes(op.high, dims, node)
+    shape = [a + n + b for a, n, b in zip(low, x.shape, high, strict=True)]
+    result = np.full(shape, np.asarray(op.value, x.dtype), x.dtype)
+    result[tuple(slice(a, a + n) for a, n in zip(low, x.shape, strict=True))] = x
+    return [result]
+
+
+@_rule(g.Flip)
+def _flip(op: g.Flip, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return [np.flip(arrays[0], op.axes)]
+
+
+@_rule(g.Window)
+def _window(op: g.Window, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    (x,) = arrays
+    shape, strides, inner = list(x.shape), list(x.strides), []
+    for axis, size, stride, dilation in zip(op.axes, op.sizes, op.strides, op.dilations, strict=True):
+        count = (x.shape[axis] - (size - 1) * dilation - 1) // stride + 1
+        if count < 0:
+            fit = f"a window of {size} does not fit axis {axis} of {list(x.shape)}"
+            raise InterpretError(f"{_where(node)}: {fit}")
+        shape[axis] = count
+        inner.append(x.strides[axis] * dilation)
+        strides[axis] = x.strides[axis] * stride
+    return [as_strided(x, (*shape, *op.sizes), (*strides, *inner), writeable=False)]
+
+
+@_rule(g.Concat)
+def _concat(op: g.Concat, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return [np.concatenate(arrays, op.axis)]
+
+
+@_rule(g.Reduce)
+def _reduce(op: g.Reduce, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    (x,) = arrays
+    dtype = from_numpy(x.dtype)
+    wide = widen(x, dtype)
+    match op.combiner:
+        case "sum" | "prod":
+            accumulator = np.float64 if dtype.is_float else wide.dtype
+            reduction = np.sum if op.combiner == "sum" else np.prod
+            result = reduction(wide, axis=op.axes, dtype=accumulator)
+        case "min":
+            result = np.min(wide, axis=op.axes, initial=wide.dtype.type(dtype.max()))
+        case "max":
+            result = np.max(wide, axis=op.axes, initial=wide.dtype.type(dtype.min()))
+        case "any":
+            result = np.any(wide, axis=op.axes)
+        case "all":
+            result = np.all(wide, axis=op.axes)
+        case _:
+            (axis,) = op.axes
+            if x.shape[axis] == 0:
+                raise InterpretError(f"{_where(node)}: {op.combiner} over an axis of size 0")
+            position = np.argmin if op.combiner == "argmin" else np.argmax
+            return [np.asarray(position(wide, axis=axis)).astype(np.int64)]
+    return [narrow(np.asarray(result), dtype)]
+
+
+@_rule(g.Contract)
+def _contract(op: g.Contract, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    lhs, rhs = arrays
+    free = (op.free(0, lhs.ndim), op.free(1, rhs.ndim))
+    batch = [lhs.shape[a] for a in op.lhs_batch]
+    left, right = [lhs.shape[a] for a in free[0]], [rhs.shape[a] for a in free[1]]
+    depth = prod(lhs.shape[a] for a in op.lhs_contract)
+    a = lhs.transpose(*op.lhs_batch, *free[0], *op.lhs_contract).reshape(prod(batch), prod(left), depth)
+    b = rhs.transpose(*op.rhs_batch, *free[1], *op.rhs_contract).reshape(prod(batch), prod(right), depth)
+    result = _matmul(a, b.swapaxes(1, 2), op.dtype)
+    return [result.reshape(*batch, *left, *right)]
+
+
+_BLOCK = 1 << 22  # elements of the left operand widened at once
+
+
+def _matmul(a: Array, b: Array, dtype: DType) -> Array:
+    """``[b, m, k] @ [b, k, n]``, accumulated exactly modulo 2^64 for integers, in f64 otherwise."""
+    exact = all(from_numpy(x.dtype).is_int for x in (a, b)) and dtype.is_int
+    small = exact and all(from_numpy(x.dtype).bits <= 16 for x in (a, b)) and a.shape[2] < 1 << 21
+    accumulator = np.int64 if exact and not small else np.float64  # |sum| < 2^53: f64 is exact, and BLAS
+    right = b.astype(accumulator)
+    result = np.empty((*a.shape[:2], b.shape[2]), dtype.numpy)
+    step = max(1, _BLOCK // max(1, a.shape[0] * a.shape[2]))
+    for start in range(0, a.shape[1], step):
+        part = np.matmul(a[:, start : start + step].astype(accumulator), right)
+        result[:, start : start + step] = narrow(part.astype(np.int64) if exact else part, dtype)
+    return result
+
+
+@_rule(g.Gather)
+def _gather(op: g.Gather, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    x, *indices = arrays
+    cut: list[slice | Array] = [slice(None)] * op.axis
+    for k, index in enumerate(indices):
+        extent = x.shape[op.axis + k]
+        wide = widen(index, from_numpy(index.dtype))
+        outside = np.asarray((wide < 0) | (wide >= extent))
+        if outside.any():
+            bad = wide[outside].flat[0]
+            raise IndexError(f"{_where(node)}: index {bad} is outside axis {op.axis + k} of size {extent}")
+        cut.append(wide.astype(np.int64))
+    return [np.asarray(x[tuple(cut)])]
+
+
+@_rule(g.Constant)
+def _constant(op: g.Constant, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return [op.value]
+
+
+@_rule(g.Iota)
+def _iota(op: g.Iota, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    shape = _sizes(op.shape, dims, node)
+    line = narrow(np.arange(shape[op.axis], dtype=np.int64), op.dtype)
+    return [np.broadcast_to(line.reshape([-1 if i == op.axis else 1 for i in range(len(shape))]), shape)]
+
+
+@_rule(g.DimValue)
+def _dim_value(op: g.DimValue, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    value = _size(op.value, dims)
+    if not -(2**63) <= value < 2**63:
+        raise InterpretError(f"{_where(node)}: {op.value} = {value} does not fit i64")
+    return [np.asarray(value, np.int64)]
+
+
+@_rule(g.BindDim)
+def _bind_dim(op: g.BindDim, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    value = int(arrays[0])
+    if value < 0:
+        raise InterpretError(f"{_where(node)}: dim {op.symbol} is {value}, negative")
+    if dims.setdefault(op.symbol, value) != value:
+        raise InterpretError(f"{_where(node)}: dim {op.symbol} is {dims[op.symbol]}, and {value} here")
+    return [arrays[0]]
+
+
+@_rule(g.If)
+def _if(op: g.If, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return _run(op.then if bool(arrays[0]) else op.otherwise, arrays[1:], dict(dims))
+
+
+@_rule(g.Scan)
+def _scan(op: g.Scan, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    (trips,) = _sizes((op.trips,), dims, node)
+    carried = list(arrays[: op.carried])
+    scanned = arrays[op.carried : op.carried + op.scanned]
+    captured = arrays[op.carried + op.scanned :]
+    stacks: list[list[Array]] = [[] for _ in op.body.outputs[op.carried :]]
+    for i in range(trips):
+        feeds = [np.asarray(i, np.int64), *carried, *(np.asarray(x[i]) for x in scanned), *captured]
+        results = _run(op.body, feeds, dict(dims))
+        carried = results[: op.carried]
+        for stack, result in zip(stacks, results[op.carried :], strict=True):
+            stack.append(result)
+    empty = [v.type for v in node.outputs[op.carried :]]
+    stacked = [
+        np.stack(stack) if stack else np.empty(_sizes(t.shape, dims, node), t.dtype.numpy)
+        for stack, t in zip(stacks, empty, strict=True)
+    ]
+    return [*carried, *stacked]
