@@ -52,7 +52,7 @@ typedef struct {
     uint32_t sleepers;
     int32_t workers;
     int32_t cpus;
-    const vt_os *os;
+    vt_os os;
     _Alignas(16) char lock[LOCK_BYTES];
     _Alignas(16) char wake[LOCK_BYTES];
     _Alignas(16) char done[LOCK_BYTES];
@@ -84,17 +84,17 @@ static void run_tasks(pool *p, int64_t place) {
 /* Sleep until a job can be joined. The owner publishes the gate and then reads `sleepers`; here the
  * order is the reverse, so one of the two always sees the other. */
 static void sleep_for_job(pool *p, uint64_t last_job) {
-    p->os->mutex_lock(p->lock);
+    p->os.mutex_lock(p->lock);
     __atomic_fetch_add(&p->sleepers, 1, __ATOMIC_SEQ_CST);
-    while (!joinable(__atomic_load_n(&p->gate, __ATOMIC_SEQ_CST), last_job)) p->os->cond_wait(p->wake, p->lock);
+    while (!joinable(__atomic_load_n(&p->gate, __ATOMIC_SEQ_CST), last_job)) p->os.cond_wait(p->wake, p->lock);
     __atomic_fetch_sub(&p->sleepers, 1, __ATOMIC_SEQ_CST);
-    p->os->mutex_unlock(p->lock);
+    p->os.mutex_unlock(p->lock);
 }
 
 /* Spin while that is cheaper than being woken: not where threads outnumber CPUs, and no longer than
  * until another thread turns out to want this CPU. */
 static void wait_for_job(pool *p, uint64_t last_job) {
-    const vt_os *os = p->os;
+    const vt_os *os = &p->os;
     if (__atomic_load_n(&p->workers, __ATOMIC_RELAXED) < p->cpus) {
         int64_t start = now_ns(os), yielded = start;
         for (;;) {
@@ -117,9 +117,9 @@ static void wait_for_job(pool *p, uint64_t last_job) {
 static void leave(pool *p) {
     uint64_t gate = __atomic_sub_fetch(&p->gate, 1, __ATOMIC_SEQ_CST);
     if (INSIDE(gate) || (gate & OPEN_BIT) || !__atomic_load_n(&p->owner_asleep, __ATOMIC_SEQ_CST)) return;
-    p->os->mutex_lock(p->lock);
-    p->os->mutex_unlock(p->lock);
-    p->os->cond_signal(p->done);
+    p->os.mutex_lock(p->lock);
+    p->os.mutex_unlock(p->lock);
+    p->os.cond_signal(p->done);
 }
 
 static void *worker_main(void *argument) {
@@ -146,14 +146,14 @@ static void grow(pool *p, int32_t workers) {
     if (workers > MAX_WORKERS) workers = MAX_WORKERS;
     while (p->workers < workers) {
         uintptr_t thread;
-        if (p->os->pthread_create(&thread, NULL, worker_main, p)) return;
-        p->os->pthread_detach(thread);
+        if (p->os.pthread_create(&thread, NULL, worker_main, p)) return;
+        p->os.pthread_detach(thread);
         __atomic_store_n(&p->workers, p->workers + 1, __ATOMIC_RELAXED);
     }
 }
 
 static void open_job(pool *p, const job *j, int64_t places) {
-    const vt_os *os = p->os;
+    const vt_os *os = &p->os;
     uint64_t number = (JOB_NUMBER(p->gate) + 1) & 0x7fffffff;
     p->current = *j;
     __atomic_store_n(&p->next, 0, __ATOMIC_RELAXED);
@@ -167,7 +167,7 @@ static void open_job(pool *p, const job *j, int64_t places) {
 }
 
 static void close_job(pool *p) {
-    const vt_os *os = p->os;
+    const vt_os *os = &p->os;
     uint64_t gate = __atomic_and_fetch(&p->gate, ~OPEN_BIT, __ATOMIC_SEQ_CST);
     if (INSIDE(gate)) {
         int64_t start = now_ns(os);
@@ -207,11 +207,12 @@ void vt_pool_parallel_for(void *handle, vt_kernel kernel, char *const *bufs, con
 /* A forked child has none of the workers, and inherits the locks in whatever state they were. */
 void vt_pool_reset(void *handle) {
     pool *p = handle;
-    const vt_os *os = p->os;
+    vt_os saved = p->os;
     int32_t cpus = p->cpus;
     memset(p, 0, sizeof *p);
-    p->os = os;
+    p->os = saved;
     p->cpus = cpus;
+    const vt_os *os = &p->os;
     os->mutex_init(p->lock, NULL);
     os->cond_init(p->wake, NULL);
     os->cond_init(p->done, NULL);
@@ -221,7 +222,7 @@ void *vt_pool_create(const vt_os *os, int32_t cpus) {
     void *block;
     if (os->posix_memalign(&block, LINE, sizeof(pool))) return NULL;
     pool *p = block;
-    p->os = os;
+    p->os = *os;
     p->cpus = cpus;
     vt_pool_reset(p);
     return p;

@@ -1,0 +1,1 @@
+"""Compiled models on disk: the manifest, the directory it describes, and what is checked at load."""
