@@ -57,8 +57,8 @@ class Epilogue(Protocol):
     def emit(
         self, position: Mapping[str, DimLike], value: Data, lanes: int, count: DimLike | None
     ) -> Sequence[Stmt]:
-        """Statements for ``lanes`` neighbouring results along the last right axis. ``position`` gives every
-        batch, left and right axis (the last right one: of lane 0); only the first ``count`` lanes exist.
+        """Statements for ``lanes`` neighbouring results along :attr:`Contraction.lane_axis`. ``position`` gives
+        every batch, left and right axis (the lane axis: of lane 0); only the first ``count`` lanes exist.
         ``value`` has the accumulator's dtype; registers the statements declare have fresh names."""
         ...
 
@@ -83,6 +83,12 @@ class Contraction:
     dims: tuple[str, ...] = ()  # symbols that extents, strides and offsets mention
     accurate: bool = False
     precision: DType = F32
+
+    @property
+    def lane_axis(self) -> Axis | None:
+        """What vectors of results run along: the last right axis, or where there is none (a depthwise
+        convolution) the last batch axis."""
+        return self.right[-1] if self.right else self.batch[-1] if self.batch else None
 
 
 @dataclass(frozen=True)

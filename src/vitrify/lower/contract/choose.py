@@ -1,0 +1,47 @@
+"""Which template lowers a contraction, and with which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vitrify.errors import InvalidArgumentError
+from vitrify.lower.contract import emit, generic
+from vitrify.lower.contract.problem import Contraction, Lowered
+from vitrify.lower.contract.schedule import Schedule
+from vitrify.lower.target import Target
+
+
+@dataclass(frozen=True)
+class Template:
+    """``schedule`` gives the best parameters, None where the template does not apply."""
+
+    schedule: Callable[[Contraction, Target], Schedule | None]
+    lower: Callable[[Contraction, Target, Schedule, str], Lowered]
+
+
+TEMPLATES: dict[str, Template] = {
+    "generic": Template(generic.schedule, generic.lower),
+}
+
+
+def choose(problem: Contraction, target: Target) -> Schedule:
+    """The first template, from the most special to the most general, that applies."""
+    for template in TEMPLATES.values():
+        found = template.schedule(problem, target)
+        if found is not None:
+            return found
+    raise AssertionError("the generic template applies to everything")
+
+
+def lower_contraction(
+    problem: Contraction, target: Target, schedule: Schedule | None = None, *, name: str
+) -> Lowered:
+    """Kernels that compute ``problem``, the first one named ``name`` or beginning with it; so are the
+    temporaries and constants. InvalidArgumentError for a schedule of an unknown template."""
+    if any(a.extent == 0 for a in (*problem.batch, *problem.left, *problem.right)):
+        return Lowered([emit.empty_kernel(problem, name)])
+    chosen = schedule or choose(problem, target)
+    if chosen.template not in TEMPLATES:
+        raise InvalidArgumentError(f"schedule template {chosen.template!r}", expected=f"one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[chosen.template].lower(problem, target, chosen, name)
