@@ -22,7 +22,15 @@ from vitrify.errors import InvalidArgumentError
 
 _NATIVE: Final = Path(__file__).parent / "native"
 _HEADERS: Final = {
-    "f32": ("vmath_f32.h", "vmath_f32_erf.h", "vmath_f32_trig.h", "vmath_f32_basic.h"),
+    "f32": ("vmath_f32.h", "vmath_f32_erf.h", "vmath_f32_trig.h", "vmath_f32_wide.h", "vmath_f32_basic.h"),
+    "f64": (
+        "vmath_f64.h",
+        "vmath_f64_erf.h",
+        "vmath_f64_trig.h",
+        "vmath_f64_inverse.h",
+        "vmath_f64_pow.h",
+        "vmath_f64_basic.h",
+    ),
     "scalar": ("vmath_scalar.h",),
 }
 _BITS: Final = {"f32": 32, "f64": 64}

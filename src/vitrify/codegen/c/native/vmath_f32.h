@@ -114,7 +114,7 @@ VT_FN VF VT(silu)(VF x) {
   VF p = VT(exp_poly)(VT(exp_split)(-a, &z, &n));
   VF e = VT(scale)(p, z, n);
   VF xe = VT(scale)(p * -a, z, n);
-  return VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e);
+  return VT_SEL(x > 112.0f, x, VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e));
 }
 
 /* x = 2^k m with m in [sqrt(1/2), sqrt 2): returns m - 1; subnormals are scaled up first. */

@@ -93,5 +93,5 @@ VT_FN VF VT(gelu_tanh)(VF x) {
   VF p = VT(exp_neg)(u, ul, &z, &n);
   VF e = VT(scale)(p, z, n);
   VF xe = VT(scale)(p * -a, z, n);
-  return VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e);
+  return VT_SEL(x > 11.0f, x, VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e));
 }
