@@ -1,0 +1,1 @@
+"""Graph to graph: passes that keep what a graph computes and make it cheaper. Start at :mod:`.pipeline`."""

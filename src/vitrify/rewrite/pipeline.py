@@ -1,0 +1,75 @@
+"""The passes in order, by level."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Protocol
+
+from vitrify.ir.graph import Graph
+from vitrify.rewrite.common_subexpressions import CommonSubexpressions
+from vitrify.rewrite.dead_code import DeadCode
+from vitrify.rewrite.fold_constants import FoldConstants
+from vitrify.rewrite.materialise import Materialise
+from vitrify.rewrite.simplify import Simplify
+
+
+class Level(IntEnum):
+    """BASIC changes no result (of NaN, only the payload). EXTENDED re-associates: errors stay of the size
+    that the order of summation already has. ALL also chooses layouts."""
+
+    NONE = 0
+    BASIC = 1
+    EXTENDED = 2
+    ALL = 3
+
+
+class Pass(Protocol):
+    """One rewriting of a graph. It never changes the graph it is given."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(self, graph: Graph) -> Graph:
+        """An equivalent graph of the same inputs and outputs; the same object where nothing changed."""
+        ...
+
+
+# Each line says what it relies on; a pass runs at its level and above.
+PIPELINE: list[tuple[Level, Pass]] = [
+    # Frontends leave shape arithmetic and unused values behind: clear them first, all else is faster then.
+    (Level.BASIC, DeadCode()),
+    (Level.BASIC, FoldConstants()),
+    # Patterns below are written against what this leaves: no identities, one form per movement.
+    (Level.BASIC, Simplify()),
+    # Equal values become one value before rules compare values.
+    (Level.BASIC, CommonSubexpressions()),
+    (Level.BASIC, DeadCode()),
+    # Weights must be arrays before anything folds into them, and no movement comes after that unfolds them.
+    (Level.BASIC, Materialise()),
+    # What the passes above left behind or made equal.
+    (Level.BASIC, CommonSubexpressions()),
+    (Level.BASIC, DeadCode()),
+]
+
+
+def optimize(graph: Graph, level: Level, *, dump: Callable[[str, Graph], None] | None = None) -> Graph:
+    """``graph`` after the passes of ``level``; it stays as it is. ``dump`` gets each pass's name and result.
+
+    With ``VITRIFY_DEBUG`` >= 1 the graph is verified after every pass (:class:`vitrify.errors.VerifyError`).
+    """
+    checked = int(os.environ.get("VITRIFY_DEBUG") or 0) >= 1
+    if checked:
+        from vitrify.ir.verify import verify
+
+        verify(graph)
+    for least, entry in PIPELINE:
+        if level < least:
+            continue
+        graph = entry.run(graph)
+        if checked:
+            verify(graph)
+        if dump is not None:
+            dump(entry.name, graph)
+    return graph
