@@ -8,9 +8,11 @@ carries its extent, which may itself be symbolic. Floor division and remainder a
 from __future__ import annotations
 
 import ast
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import gcd, inf
 from typing import Union
 
 INT64_MAX = 2**63 - 1
@@ -34,7 +36,7 @@ class Compound:
     args: tuple[DimLike, ...]
 
 
-Atom = Union[Symbol, Compound]
+Atom = Symbol | Compound
 Monomial = tuple[Atom, ...]  # sorted by text
 
 
@@ -118,7 +120,7 @@ class Dim:
         return _text(self)
 
 
-DimLike = Union[int, Dim]
+DimLike = Union[int, Dim]  # noqa: UP007 - names a class whose operators take it
 Shape = tuple[DimLike, ...]
 
 
@@ -133,6 +135,9 @@ def _collect(terms: Iterable[tuple[Monomial, int]]) -> DimLike:
     for monomial, coefficient in terms:
         total[monomial] = total.get(monomial, 0) + coefficient
     kept = [(m, c) for m, c in total.items() if c]
+    rejoined = _rejoined(total) if len(kept) > 1 else None
+    if rejoined is not None:
+        return rejoined
     if not kept:
         return 0
     if len(kept) == 1 and not kept[0][0]:
@@ -140,6 +145,22 @@ def _collect(terms: Iterable[tuple[Monomial, int]]) -> DimLike:
     if len(kept) > 1:
         kept.sort(key=lambda t: _order(t[0]))
     return Dim(kept)
+
+
+def _rejoined(total: Mapping[Monomial, int]) -> DimLike | None:
+    """``c * b * (x // b) + c * (x % b)`` as ``c * x``, None where there is no such pair."""
+    for monomial, coefficient in total.items():
+        for i, atom in enumerate(monomial):
+            if not coefficient or not isinstance(atom, Compound) or atom.kind != "mod":
+                continue
+            x, b = atom.args
+            others = (*monomial[:i], *monomial[i + 1 :])
+            quotient = tuple(sorted((*others, Compound("floordiv", (x, b))), key=_atom_key))
+            if isinstance(b, int) and total.get(quotient) == coefficient * b:
+                rest = [(m, c) for m, c in total.items() if m not in (monomial, quotient)]
+                joined = Dim([(others, coefficient)]) * x if others else x * coefficient
+                return _collect([*rest, *_terms(joined)])
+    return None
 
 
 def _compound(kind: str, *args: DimLike) -> Dim:
@@ -162,20 +183,27 @@ def _divide_monomial(monomial: Monomial, by: Monomial) -> Monomial | None:
 def _split(value: DimLike, divisor: DimLike) -> tuple[DimLike, DimLike]:
     """``(q, r)`` with ``value == q * divisor + r``, moving as much as possible into ``q``."""
     if isinstance(divisor, int):
-        quotient = [(m, c // divisor) for m, c in _terms(value)]
-        rest = [(m, c % divisor) for m, c in _terms(value)]
-        return _collect(quotient), _collect(rest)
+        parts = [(m, *_quotient(c, divisor, bool(m))) for m, c in _terms(value)]
+        return _collect([(m, q) for m, q, _ in parts]), _collect([(m, r) for m, _, r in parts])
     lead, factor = divisor.terms[0]
-    quotient_total: DimLike = 0
-    rest_value: DimLike = value
-    for monomial, coefficient in _terms(value):
-        reduced = _divide_monomial(monomial, lead)
-        if reduced is None or coefficient % factor:
-            continue
-        q = _collect([(reduced, coefficient // factor)])
-        quotient_total = quotient_total + q
-        rest_value = rest_value - q * divisor
-    return quotient_total, rest_value
+    quotient: DimLike = 0
+    rest: DimLike = value
+    for _ in range(16):  # division of polynomials; each round lowers the leading terms
+        step: DimLike = 0
+        for monomial, coefficient in _terms(rest):
+            reduced = _divide_monomial(monomial, lead)
+            if reduced is not None and coefficient % factor == 0:
+                step = step + _collect([(reduced, coefficient // factor)])
+        if step == 0:
+            break
+        quotient, rest = quotient + step, rest - step * divisor
+    return quotient, rest
+
+
+def _quotient(coefficient: int, divisor: int, symbolic: bool) -> tuple[int, int]:
+    """Remainders are in ``0 .. divisor - 1``, but -1 for a symbol's last one: ``-n // 8`` stays as it is."""
+    quotient, rest = divmod(coefficient, divisor)
+    return (quotient + 1, -1) if symbolic and divisor > 2 and rest == divisor - 1 else (quotient, rest)
 
 
 @lru_cache(maxsize=262144)
@@ -191,27 +219,23 @@ def floordiv(a: DimLike, b: DimLike) -> DimLike:
         if b < 0:
             return floordiv(-a, -b)
     quotient, rest = _split(a, b)
-    if provably_nonnegative(rest) and provably_less(rest, b):
+    if rest == 0 or (provably_nonnegative(rest) and provably_less(rest, b)):
         return quotient
-    if isinstance(b, int):  # floor((g*x + c) / (g*h)) = floor((x + c // g) / h)
-        folded = _cancel_common(rest, b)
-        if folded is not None:
-            return quotient + folded
+    if isinstance(b, int):
+        common = _common_factor(rest, b)
+        if common > 1:  # floor((g*x + c) / (g*h)) = floor((x + c // g) / h)
+            reduced = _collect([(m, c // common) for m, c in _terms(rest)])
+            return quotient + floordiv(reduced, b // common)
         nested = _nested_division(rest, b)
         if nested is not None:
             return quotient + nested
     return quotient + _compound("floordiv", rest, b)
 
 
-def _cancel_common(rest: DimLike, b: int) -> DimLike | None:
-    from math import gcd
-
-    coefficients = [c for m, c in _terms(rest) if m]
-    common = gcd(b, *coefficients)
-    if common == 1 or not coefficients:
-        return None
-    reduced = _collect([(m, c // common) for m, c in _terms(rest)])
-    return floordiv(reduced, b // common)
+def _common_factor(value: DimLike, b: int) -> int:
+    """The greatest factor of ``b`` and of all coefficients of symbols; 1 where there are none."""
+    coefficients = [c for m, c in _terms(value) if m]
+    return gcd(b, *coefficients) if coefficients else 1
 
 
 def _nested_division(rest: DimLike, b: int) -> DimLike | None:
@@ -228,15 +252,23 @@ def _nested_division(rest: DimLike, b: int) -> DimLike | None:
 @lru_cache(maxsize=262144)
 def mod(a: DimLike, b: DimLike) -> DimLike:
     """``a % b`` with the sign of ``b``, which must be positive where it is symbolic."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a % b
-    if b == 1:
-        return 0
+    if isinstance(b, int):
+        if b == 0:
+            raise ZeroDivisionError(f"{a} % 0")
+        if b < 0:
+            return -mod(-a, -b)
+        if isinstance(a, int):
+            return a % b
+        if b == 1:
+            return 0
     _, rest = _split(a, b)
-    if isinstance(rest, int) and isinstance(b, int):
-        return rest % b
-    if provably_nonnegative(rest) and provably_less(rest, b):
+    if rest == 0 or (provably_nonnegative(rest) and provably_less(rest, b)):
         return rest
+    if isinstance(b, int):
+        common = _common_factor(rest, b)
+        if common > 1:  # (g*x + c) % (g*h) = g * ((x + c // g) % h) + c % g
+            reduced = _collect([(m, c // common) for m, c in _terms(rest)])
+            return mod(reduced, b // common) * common + constant_part(rest) % common
     return _compound("mod", rest, b)
 
 
@@ -261,7 +293,10 @@ def maximum(a: DimLike, b: DimLike) -> DimLike:
 
 
 def ceildiv(a: DimLike, b: DimLike) -> DimLike:
-    return -floordiv(-a, b)
+    """``a / b`` rounded up; b must be positive where it is symbolic."""
+    if isinstance(b, int) and b < 0:
+        return ceildiv(-a, -b)
+    return floordiv(a + b - 1, b)
 
 
 def product(values: Iterable[DimLike]) -> DimLike:
@@ -271,80 +306,159 @@ def product(values: Iterable[DimLike]) -> DimLike:
     return result
 
 
-def _atom_bounds(atom: Atom) -> tuple[int | None, int | None]:
-    if isinstance(atom, Symbol):
-        return atom.lo, atom.hi
-    low = [lower(a) for a in atom.args]
-    high = [upper(a) for a in atom.args]
-    if atom.kind == "mod":
-        return 0, None if high[1] is None else high[1] - 1
-    if atom.kind == "floordiv":
-        divisor_lo, divisor_hi = low[1], high[1]
-        lo = None
-        if low[0] is not None:
-            lo = low[0] // (divisor_lo or 1) if low[0] < 0 else (low[0] // divisor_hi if divisor_hi else 0)
-        hi = None if high[0] is None else (high[0] // (divisor_lo or 1) if high[0] >= 0 else -1)
-        return lo, hi
-    if atom.kind == "min":
-        known = [h for h in high if h is not None]
-        return (None if None in low else min(v for v in low if v is not None)), min(known, default=None)
-    known = [v for v in low if v is not None]
-    return max(known, default=None), (None if None in high else max(v for v in high if v is not None))
+Interval = tuple[float | int, float | int]  # exact integers, or an infinity
 
 
-def _bound(value: DimLike, want_upper: bool) -> int | None:
-    total = 0
+def _interval(value: DimLike) -> Interval:
+    low: float | int = 0
+    high: float | int = 0
     for monomial, coefficient in _terms(value):
-        lo: int | None = 1
-        hi: int | None = 1
+        part: Interval = (coefficient, coefficient)
         for atom in monomial:
-            atom_lo, atom_hi = _atom_bounds(atom)
-            if atom_lo is None or atom_lo < 0 or lo is None:
-                if len(monomial) > 1:
-                    return None
-                lo, hi = atom_lo, atom_hi
-                continue
-            lo *= atom_lo
-            hi = None if hi is None or atom_hi is None else hi * atom_hi
-        part = hi if (coefficient > 0) == want_upper else lo
-        if part is None:
-            return None
-        total += coefficient * part
-    return total
+            part = _times(part, _atom_interval(atom))
+        low, high = low + part[0], high + part[1]
+    return low, high
+
+
+def _times(a: Interval, b: Interval) -> Interval:
+    corners = [x * y if x and y else 0 for x in a for y in b]  # 0 times an infinity is 0 here
+    return min(corners), max(corners)
+
+
+@lru_cache(maxsize=262144)
+def _atom_interval(atom: Atom) -> Interval:
+    if isinstance(atom, Symbol):
+        return atom.lo, inf if atom.hi is None else atom.hi
+    a, b = (_interval(x) for x in atom.args)
+    if atom.kind == "min":
+        return min(a[0], b[0]), min(a[1], b[1])
+    if atom.kind == "max":
+        return max(a[0], b[0]), max(a[1], b[1])
+    divisor = max(b[0], 1), max(b[1], 1)
+    if atom.kind == "mod":
+        return 0, min(a[1], divisor[1] - 1) if a[0] >= 0 else divisor[1] - 1
+    quotients = [_floor(x, d) for x in a for d in divisor]
+    return min(quotients), max(quotients)
+
+
+def _floor(x: float | int, divisor: float | int) -> float | int:
+    if x in (inf, -inf):
+        return x
+    return (0 if x >= 0 else -1) if divisor == inf else x // divisor
 
 
 @lru_cache(maxsize=262144)
 def lower(value: DimLike) -> int | None:
     """A constant lower bound, None where there is none."""
-    return _bound(value, want_upper=False)
+    bound = _interval(value)[0]
+    return bound if isinstance(bound, int) else None
 
 
 @lru_cache(maxsize=262144)
 def upper(value: DimLike) -> int | None:
     """A constant upper bound, None where there is none."""
-    return _bound(value, want_upper=True)
+    bound = _interval(value)[1]
+    return bound if isinstance(bound, int) else None
 
 
-def _maximised(value: DimLike) -> DimLike:
-    """``value`` with every loop index of symbolic extent at its end: at least ``value``."""
-    indices = {a for m, c in _terms(value) if c > 0 for a in m if isinstance(a, Symbol) and isinstance(a.extent, Dim)}
-    blocked = {a for m, c in _terms(value) if c < 0 for a in m if isinstance(a, Symbol)}
-    table = {s.name: s.extent - 1 for s in indices - blocked if s.extent is not None}
-    return substitute(value, table) if table else value
+_DEPTH = 6  # rewrites that one proof may chain
 
 
 @lru_cache(maxsize=262144)
 def provably_nonnegative(value: DimLike) -> bool:
+    """Whether ``value >= 0`` follows from the bounds of its symbols; False where that is not found."""
+    return value >= 0 if isinstance(value, int) else _prove(value, _DEPTH)
+
+
+def _prove(value: DimLike, depth: int) -> bool:
+    """``value >= 0``, by an expression that is at most ``value`` where its own interval is not enough."""
     if isinstance(value, int):
         return value >= 0
-    lo = lower(value)
-    if lo is not None and lo >= 0:
+    if _interval(value)[0] >= 0:
         return True
-    negated = _maximised(-value)
-    if negated == -value:
+    if depth == 0:
         return False
-    hi = upper(negated)
-    return hi is not None and hi <= 0
+    for atom in dict.fromkeys(a for m, _ in value.terms for a in m):
+        if isinstance(atom, Symbol):
+            simpler = _at_least_end(value, atom)
+        elif atom.kind in ("min", "max"):
+            simpler = None
+            parts = _linear(value, atom)
+            if parts is not None:  # the atom is one of its arguments, and no more (min) or no less than both
+                bounded_by_each = _sign(parts[0]) == (-1 if atom.kind == "min" else 1)
+                cases = (_prove(parts[0] * x + parts[1], depth - 1) for x in atom.args)
+                return any(cases) if bounded_by_each else all(cases)
+        else:
+            simpler = _without(value, atom)
+        if simpler is not None:
+            return _prove(simpler, depth - 1)
+    shifted = _from_zero(value)
+    return shifted is not None and _interval(shifted)[0] >= 0
+
+
+def _linear(value: Dim, atom: Atom) -> tuple[DimLike, DimLike] | None:
+    """``(c, r)`` with ``value == c * atom + r``, both free of the atom; None where there are none."""
+    factor: list[tuple[Monomial, int]] = []
+    rest: list[tuple[Monomial, int]] = []
+    for monomial, coefficient in value.terms:
+        reduced = _divide_monomial(monomial, (atom,))
+        (rest if reduced is None else factor).append((monomial if reduced is None else reduced, coefficient))
+    c, r = _collect(factor), _collect(rest)
+    return None if any(_mentions(part, atom) for part in (c, r)) else (c, r)
+
+
+def _mentions(value: DimLike, atom: Atom) -> bool:
+    return any(
+        a == atom or (isinstance(a, Compound) and any(_mentions(x, atom) for x in a.args))
+        for m, _ in _terms(value)
+        for a in m
+    )
+
+
+def _sign(value: DimLike) -> int:
+    low, high = _interval(value)
+    return 1 if low >= 0 else -1 if high <= 0 else 0
+
+
+def _at_least_end(value: Dim, index: Symbol) -> DimLike | None:
+    """``value`` with a loop index of symbolic extent at the end where it is least."""
+    parts = _linear(value, index) if isinstance(index.extent, Dim) else None
+    sign = _sign(parts[0]) if parts is not None else 0
+    if parts is None or index.extent is None or sign == 0:
+        return None
+    return parts[1] if sign > 0 else parts[1] + parts[0] * (index.extent - 1)
+
+
+def _without(value: Dim, atom: Compound) -> DimLike | None:
+    """An expression that is nonnegative only where ``value`` is, free of this quotient or remainder.
+
+    ``b * (x // b) = x - x % b`` with ``0 <= x % b < b``; and ``value >= 0`` if ``b * value > -b``.
+    """
+    parts = _linear(value, atom)
+    sign = _sign(parts[0]) if parts is not None else 0
+    if parts is None or sign == 0:
+        return None
+    c, rest = parts
+    x, b = atom.args
+    if atom.kind == "mod":
+        return rest + (c * (b - 1) if sign < 0 else 0)
+    return b * rest + c * x - (c * (b - 1) if sign > 0 else 0) + b - 1
+
+
+def _from_zero(value: Dim) -> DimLike | None:
+    """Symbols written as their lower bound plus a nonnegative rest: ``n*m - n`` shows its sign so."""
+    raised = {a for m, _ in value.terms for a in m if isinstance(a, Symbol) and a.lo != 0}
+    if not raised:
+        return None
+    table = {s: Dim.symbol(s.name + "'", 0, None if s.hi is None else s.hi - s.lo) + s.lo for s in raised}
+    total: DimLike = 0
+    for monomial, coefficient in value.terms:
+        part: DimLike = coefficient
+        for atom in monomial:
+            known = table.get(atom) if isinstance(atom, Symbol) else None
+            part = part * (Dim([((atom,), 1)]) if known is None else known)
+        total = total + part
+    return total
 
 
 def provably_less(a: DimLike, b: DimLike) -> bool:
@@ -385,6 +499,11 @@ def substitute(value: DimLike, table: Mapping[str, DimLike]) -> DimLike:
     return total
 
 
+_ON_INTEGERS: dict[str, Callable[[int, int], int]] = {
+    "floordiv": operator.floordiv, "mod": operator.mod, "min": min, "max": max,
+}  # fmt: skip
+
+
 def evaluate(value: DimLike, table: Mapping[str, int]) -> int:
     """The value under ``table``; KeyError names a symbol that is missing."""
     if isinstance(value, int):
@@ -395,9 +514,7 @@ def evaluate(value: DimLike, table: Mapping[str, int]) -> int:
             if isinstance(atom, Symbol):
                 coefficient *= table[atom.name]
             else:
-                a, b = (evaluate(x, table) for x in atom.args)
-                coefficient *= {"floordiv": lambda: a // b, "mod": lambda: a % b,
-                                "min": lambda: min(a, b), "max": lambda: max(a, b)}[atom.kind]()  # fmt: skip
+                coefficient *= _ON_INTEGERS[atom.kind](*(evaluate(x, table) for x in atom.args))
         total += coefficient
     return total
 
@@ -428,7 +545,7 @@ def parse(text: str, known: Mapping[str, Dim]) -> DimLike:
     """The expression that :class:`Dim` prints; ``known`` holds its symbols. ValueError when ill-formed."""
     try:
         return _from_ast(ast.parse(text.strip(), mode="eval").body, known)
-    except (SyntaxError, RecursionError) as error:
+    except (SyntaxError, RecursionError, MemoryError, ZeroDivisionError) as error:
         raise ValueError(f"not a dim expression: {text!r}") from error
 
 
