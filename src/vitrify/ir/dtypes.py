@@ -86,7 +86,8 @@ def _numpy(name: str) -> np.dtype[Any]:
         return np.dtype(name)
     import ml_dtypes  # only for types NumPy lacks
 
-    return np.dtype(getattr(ml_dtypes, name))
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return found
 
 
 def _rows() -> tuple[DType, ...]:

@@ -8,8 +8,10 @@ on scalars and on vectors alike. ``ulp`` bounds the error of the compiled form a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -63,40 +65,84 @@ def _row(
     **facts: Any,
 ) -> None:
     predicate = facts.pop("predicate", False)
-    SCALAR[name] = ScalarFunction(name, arity, dtypes, predicate, reference, c_float, c_int or c_float, **facts)
+    c_int = c_int or c_float
+    SCALAR[name] = ScalarFunction(name, arity, dtypes, predicate, reference, c_float, c_int, **facts)
 
 
 def _math(name: str, reference: Reference, ulp: float, cost: int, derivative: str | None = None) -> None:
     _row(name, 1, FLOATS, reference, f"vt_{name}", ulp=ulp, cost=cost, derivative=derivative)
 
 
-def _erf(x: Array) -> Array:
-    from math import erf
+_erf64 = np.vectorize(math.erf, otypes=[np.float64])
+_erfc64 = np.vectorize(math.erfc, otypes=[np.float64])
 
-    return np.vectorize(erf, otypes=[np.float64])(np.asarray(x, np.float64)).astype(x.dtype)
+
+def _erf(x: Array) -> Array:
+    return np.asarray(_erf64(x), x.dtype)
+
+
+def _sigmoid64(x: Array) -> Array:
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + small), small / (1 + small)))
 
 
 def _sigmoid(x: Array) -> Array:
+    return np.asarray(_sigmoid64(np.asarray(x, np.float64)), x.dtype)
+
+
+def _silu(x: Array) -> Array:
     wide = np.asarray(x, np.float64)
-    small = np.exp(-np.abs(wide))
-    return np.asarray(np.where(wide >= 0, 1 / (1 + small), small / (1 + small)), x.dtype)
+    return np.asarray(wide * _sigmoid64(wide), x.dtype)
 
 
-def _truncated_division(x: Array, y: Array) -> Array:
+def _gelu(x: Array) -> Array:
+    """``erfc`` keeps the digits that ``1 + erf`` loses where the result is small."""
+    wide = np.asarray(x, np.float64)
+    return np.asarray(0.5 * wide * _erfc64(wide * -np.sqrt(0.5)), x.dtype)
+
+
+def _gelu_tanh(x: Array) -> Array:
+    """``(1 + tanh(u)) / 2 = sigmoid(2u)``."""
+    wide = np.asarray(x, np.float64)
+    return np.asarray(wide * _sigmoid64(np.sqrt(8 / np.pi) * (wide + 0.044715 * wide**3)), x.dtype)
+
+
+def _fma(x: Array, y: Array, z: Array) -> Array:
+    """Rounded once: through f64, and exactly by rationals for f64 itself."""
+    if x.dtype != np.float64:
+        return np.asarray(np.asarray(x, np.float64) * y + z, x.dtype)
+    return np.asarray(_fma64(x, y, z), np.float64)
+
+
+def _exact_fma(x: float, y: float, z: float) -> float:
+    plain = x * y + z
+    if not all(map(math.isfinite, (x, y, z))) or plain == 0:
+        return plain
+    exact = Fraction(x) * Fraction(y) + Fraction(z)
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.copysign(math.inf, exact)
+
+
+_fma64 = np.vectorize(_exact_fma, otypes=[np.float64])
+
+
+def _quotient(x: Array, y: Array) -> Array:
+    """Truncated; 0 where ``y`` is 0, and the least value over -1 wraps to itself."""
     if np.issubdtype(x.dtype, np.unsignedinteger):
         return np.asarray(x // y)
     quotient = x // y
     return np.asarray(quotient + ((x % y != 0) & ((x < 0) != (y < 0))), x.dtype)
 
 
-def _gelu(x: Array) -> Array:
-    wide = np.asarray(x, np.float64)
-    return np.asarray(0.5 * wide * (1 + _erf(wide * np.sqrt(0.5))), x.dtype)
-
-
-def _gelu_tanh(x: Array) -> Array:
-    wide = np.asarray(x, np.float64)
-    return np.asarray(0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))), x.dtype)
+def _power(x: Array, y: Array) -> Array:
+    """Integers wrap, and truncate toward zero where the exponent is negative (0 to such a power is 0)."""
+    if not np.issubdtype(x.dtype, np.integer):
+        return np.asarray(np.power(x, y))
+    odd = np.asarray(y) % 2 != 0
+    fraction = np.where(x == 1, 1, np.where(x == x.dtype.type(0) - 1, np.where(odd, x, 1), 0))
+    return np.asarray(np.where(y < 0, fraction, np.power(x, np.maximum(y, 0))), x.dtype)
 
 
 # Arithmetic. Integers wrap; division of integers truncates, as C and ONNX have it.
@@ -104,8 +150,8 @@ _row("add", 2, NUMBERS, np.add, "({0} + {1})", commutative=True, associative=Tru
 _row("sub", 2, NUMBERS, np.subtract, "({0} - {1})", derivative="1, -1")
 _row("mul", 2, NUMBERS, np.multiply, "({0} * {1})", commutative=True, associative=True, derivative="y, x")
 _row("div", 2, FLOATS, np.divide, "({0} / {1})", cost=4, derivative="1/y, -r/y")
-_row("quotient", 2, INTS, _truncated_division, "({0} / {1})", cost=20)
-_row("fma", 3, FLOATS, lambda x, y, z: x * y + z, "vt_fma", derivative="y, x, 1")
+_row("quotient", 2, INTS, _quotient, "({0} / {1})", cost=20)
+_row("fma", 3, FLOATS, _fma, "vt_fma", derivative="y, x, 1")
 _row("neg", 1, NUMBERS, np.negative, "(-{0})", derivative="-1")
 _row("abs", 1, NUMBERS, np.abs, "vt_abs", derivative="sign(x)")
 _row("sign", 1, NUMBERS, np.sign, "vt_sign", derivative="0")
@@ -114,11 +160,12 @@ _row("max", 2, (*NUMBERS, BOOL), np.maximum, "vt_max", commutative=True, associa
 _row("relu", 1, NUMBERS, lambda x: np.maximum(x, x.dtype.type(0)), "vt_relu", derivative="x > 0")
 _row("floormod", 2, INTS, np.remainder, "vt_floormod", cost=20)
 _row("fmod", 2, NUMBERS, np.fmod, "vt_fmod", "({0} % {1})", cost=20)
-_row("pow", 2, NUMBERS, np.power, "vt_pow", "vt_ipow", ulp=2, cost=60, derivative="y*r/x, log(x)*r")
+_row("pow", 2, NUMBERS, _power, "vt_pow", "vt_ipow", ulp=2, cost=60, derivative="y*r/x, log(x)*r")
 _row("atan2", 2, FLOATS, np.arctan2, "vt_atan2", ulp=4, cost=30)
 
 # Rounding.
-for _name, _reference in (("floor", np.floor), ("ceil", np.ceil), ("round", np.rint), ("trunc", np.trunc)):
+_ROUNDING: dict[str, Reference] = {"floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc}
+for _name, _reference in _ROUNDING.items():
     _row(_name, 1, FLOATS, _reference, f"vt_{_name}", derivative="0")
 
 # Roots, exponentials, logarithms.
@@ -152,14 +199,15 @@ _math("erf", _erf, 2, 25, "1.1283791670955126*exp(-x*x)")
 _math("softplus", lambda x: np.logaddexp(0, np.asarray(x, np.float64)).astype(x.dtype), 4, 35, "sigmoid(x)")
 _math("gelu", _gelu, 4, 28)
 _math("gelu_tanh", _gelu_tanh, 4, 28)
-_math("silu", lambda x: x * _sigmoid(x), 4, 18)
+_math("silu", _silu, 4, 18)
 
 # Comparisons.
-for _name, _reference, _sign in (
-    ("eq", np.equal, "=="), ("ne", np.not_equal, "!="), ("lt", np.less, "<"),
-    ("le", np.less_equal, "<="), ("gt", np.greater, ">"), ("ge", np.greater_equal, ">="),
-):  # fmt: skip
-    _row(_name, 2, DTYPES, _reference, f"({{0}} {_sign} {{1}})", predicate=True, commutative=_sign in "==!=")
+_COMPARISONS: dict[str, tuple[Reference, str]] = {
+    "eq": (np.equal, "=="), "ne": (np.not_equal, "!="), "lt": (np.less, "<"),
+    "le": (np.less_equal, "<="), "gt": (np.greater, ">"), "ge": (np.greater_equal, ">="),
+}  # fmt: skip
+for _name, (_reference, _sign) in _COMPARISONS.items():
+    _row(_name, 2, DTYPES, _reference, f"({{0}} {_sign} {{1}})", predicate=True, commutative=_name in ("eq", "ne"))
 _row("isnan", 1, FLOATS, np.isnan, "({0} != {0})", predicate=True)
 _row("isinf", 1, FLOATS, np.isinf, "vt_isinf", predicate=True)
 
