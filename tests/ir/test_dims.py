@@ -65,7 +65,9 @@ def _grow(inner: st.SearchStrategy[Pair]) -> st.SearchStrategy[Pair]:
     def divisions(x: Pair, y: Pair, kind: str) -> Pair:
         if kind == "ceil":
             return Pair(d.ceildiv(x.dim, y.dim), f"(-(-{x.naive}//{y.naive}))")
-        return Pair(d.floordiv(x.dim, y.dim) if kind == "//" else d.mod(x.dim, y.dim), f"({x.naive}{kind}{y.naive})")
+        return Pair(
+            d.floordiv(x.dim, y.dim) if kind == "//" else d.mod(x.dim, y.dim), f"({x.naive}{kind}{y.naive})"
+        )
 
     def extremes(x: Pair, y: Pair, kind: str) -> Pair:
         return Pair((d.minimum if kind == "min" else d.maximum)(x.dim, y.dim), f"{kind}({x.naive},{y.naive})")
@@ -196,7 +198,8 @@ def test_a_remainder_of_an_index_is_not_monotone() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "n+", "n**2", "n/2", "q", "min(n)", "f(n,m)", "n//0", "n%0", "1.5", "True", "n if n else m", "n[0]"]
+    "text",
+    ["", "n+", "n**2", "n/2", "q", "min(n)", "f(n,m)", "n//0", "n%0", "1.5", "True", "n if n else m", "n[0]"],
 )
 def test_ill_formed_text(text: str) -> None:
     with pytest.raises(ValueError, match="dim"):

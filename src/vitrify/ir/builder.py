@@ -1,4 +1,4 @@
-"""Building graphs: each method adds one structure (or the few that broadcasting takes) and gives its value."""
+"""Building graphs: each method adds one structure (or the few that broadcasting takes) to its nodes."""
 
 from __future__ import annotations
 
@@ -103,10 +103,14 @@ class Builder:
             return x
         return self.one(g.Slice(tuple(starts), tuple(steps), tuple(sizes)), x)
 
-    def slice(self, x: Value, starts: Sequence[DimLike], steps: Sequence[int], sizes: Sequence[DimLike]) -> Value:
+    def slice(
+        self, x: Value, starts: Sequence[DimLike], steps: Sequence[int], sizes: Sequence[DimLike]
+    ) -> Value:
         return self.one(g.Slice(tuple(starts), tuple(steps), tuple(sizes)), x)
 
-    def pad(self, x: Value, low: Sequence[DimLike], high: Sequence[DimLike], value: float | int | bool = 0) -> Value:
+    def pad(
+        self, x: Value, low: Sequence[DimLike], high: Sequence[DimLike], value: float | int | bool = 0
+    ) -> Value:
         if all(isinstance(v, int) and v == 0 for v in (*low, *high)):
             return x
         return self.one(g.Pad(tuple(low), tuple(high), value), x)
@@ -115,7 +119,12 @@ class Builder:
         return self.one(g.Flip(tuple(axes)), x)
 
     def window(
-        self, x: Value, axes: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+        self,
+        x: Value,
+        axes: Sequence[int],
+        sizes: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
     ) -> Value:
         return self.one(g.Window(tuple(axes), tuple(sizes), tuple(strides), tuple(dilations)), x)
 
@@ -147,7 +156,11 @@ class Builder:
         return self.one(g.Gather(axis), x, *indices)
 
     def build(
-        self, inputs: Sequence[Value], outputs: Sequence[Value], name: str = "", symbols: dict[str, Dim] | None = None
+        self,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        name: str = "",
+        symbols: dict[str, Dim] | None = None,
     ) -> Graph:
         names = tuple(v.name for v in outputs)
         return Graph(tuple(inputs), tuple(outputs), self.nodes, name, dict(symbols or {}), [], names)

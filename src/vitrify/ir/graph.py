@@ -112,7 +112,10 @@ class Expand(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         (x,) = inputs
-        fits = x.rank == len(self.shape) and all(a in (1, b) for a, b in zip(x.shape, self.shape, strict=True))
+        fits = x.rank == len(self.shape) and all(
+            a in (1, b) for a, b in zip(x.shape, self.shape, strict=False)
+        )
+        fits = fits and not _negative(self.shape)
         require(fits, f"{x} does not expand to [{', '.join(map(str, self.shape))}]")
         return (Type(x.dtype, self.shape),)
 
@@ -127,6 +130,7 @@ class Reshape(Op):
         (x,) = inputs
         before, after = product(x.shape), product(self.shape)
         clash = isinstance(before, int) and isinstance(after, int) and before != after
+        require(not _negative(self.shape), f"{x} reshaped to negative sizes {list(self.shape)}")
         require(not clash, f"{x} has {before} elements, not the {after} of {list(self.shape)}")
         return (Type(x.dtype, self.shape),)
 
@@ -141,12 +145,15 @@ class Slice(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         (x,) = inputs
-        require(len(self.starts) == len(self.steps) == len(self.sizes) == x.rank, f"slice of {x} needs {x.rank} axes")
+        axes = {len(self.starts), len(self.steps), len(self.sizes)}
+        require(axes == {x.rank}, f"slice of {x} needs {x.rank} starts, steps and sizes")
+        require(0 not in self.steps, f"slice of {x} with a step of 0")
+        require(not _negative(self.sizes), f"slice of {x} to negative sizes {list(self.sizes)}")
         for start, step, size, extent in zip(self.starts, self.steps, self.sizes, x.shape, strict=True):
-            if all(isinstance(v, int) for v in (start, size, extent)) and size != 0:
+            if isinstance(start, int) and isinstance(size, int) and isinstance(extent, int) and size:
                 last = start + (size - 1) * step
-                inside = 0 <= min(start, last) and max(start, last) < extent  # type: ignore[type-var,operator]
-                require(step != 0 and inside, f"slice {start}:{size} step {step} leaves {x}")
+                inside = 0 <= min(start, last) and max(start, last) < extent
+                require(inside, f"slice of {size} from {start} by {step} leaves {x}")
         return (Type(x.dtype, self.sizes),)
 
 
@@ -161,9 +168,11 @@ class Pad(Op):
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         (x,) = inputs
         require(len(self.low) == len(self.high) == x.rank, f"pad of {x} needs {x.rank} axes")
-        negative = [v for v in (*self.low, *self.high) if isinstance(v, int) and v < 0]
+        negative = _negative((*self.low, *self.high))
         require(not negative, f"pad of {x} by negative amounts {negative}")
-        return (Type(x.dtype, tuple(lo + n + hi for lo, n, hi in zip(self.low, x.shape, self.high, strict=True))),)
+        require(representable(self.value, x.dtype), f"pad of {x} with {self.value!r}, no {x.dtype}")
+        sizes = zip(self.low, x.shape, self.high, strict=True)
+        return (Type(x.dtype, tuple(low + n + high for low, n, high in sizes)),)
 
 
 @dataclass(frozen=True)
@@ -172,7 +181,7 @@ class Flip(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         (x,) = inputs
-        require(all(0 <= a < x.rank for a in self.axes), f"flip axes {self.axes} of {x}")
+        require(_distinct(self.axes, x.rank), f"flip axes {self.axes} of {x}")
         return (x,)
 
 
@@ -188,12 +197,16 @@ class Window(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         (x,) = inputs
+        lengths = {len(self.axes), len(self.sizes), len(self.strides), len(self.dilations)}
+        require(len(lengths) == 1 and _distinct(self.axes, x.rank), f"window over axes {self.axes} of {x}")
+        steps = (*self.sizes, *self.strides, *self.dilations)
+        require(all(n >= 1 for n in steps), f"window of {x} takes sizes, strides and dilations of 1 or more")
         shape = list(x.shape)
-        for axis, size, stride, dilation in zip(self.axes, self.sizes, self.strides, self.dilations, strict=True):
-            require(0 <= axis < x.rank and min(size, stride, dilation) >= 1, f"window {self} of {x}")
-            count = floordiv(shape[axis] - (size - 1) * dilation - 1, stride) + 1
-            require(not isinstance(count, int) or count >= 0, f"window of {size} does not fit {x} on axis {axis}")
-            shape[axis] = count
+        for axis, size, stride, dilation in zip(
+            self.axes, self.sizes, self.strides, self.dilations, strict=True
+        ):
+            shape[axis] = windows(shape[axis], size, stride, dilation)
+            require(not _negative((shape[axis],)), f"window of {size} does not fit {x} on axis {axis}")
         return (Type(x.dtype, (*shape, *self.sizes)),)
 
 
@@ -202,16 +215,21 @@ class Concat(Op):
     axis: int
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        first = inputs[0]
-        require(0 <= self.axis < first.rank, f"concat on axis {self.axis} of {first}")
+        require(bool(inputs), "concat takes one input or more")
+        first, axis = inputs[0], self.axis
+        require(0 <= axis < first.rank, f"concat on axis {axis} of {first}")
         for t in inputs:
             same = t.rank == first.rank and t.dtype is first.dtype
-            same = same and all(i == self.axis or a == b for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=False)))
+            same = (
+                same
+                and t.shape[:axis] == first.shape[:axis]
+                and t.shape[axis + 1 :] == first.shape[axis + 1 :]
+            )
             require(same, "concat needs equal types off its axis, got " + _list(inputs))
         total: DimLike = 0
         for t in inputs:
-            total = total + t.shape[self.axis]
-        return (Type(first.dtype, (*first.shape[: self.axis], total, *first.shape[self.axis + 1 :])),)
+            total = total + t.shape[axis]
+        return (Type(first.dtype, (*first.shape[:axis], total, *first.shape[axis + 1 :])),)
 
 
 @dataclass(frozen=True)
@@ -225,11 +243,13 @@ class Reduce(Op):
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         (x,) = inputs
         require(self.combiner in COMBINERS, f"unknown combiner {self.combiner!r}")
-        require(all(0 <= a < x.rank for a in self.axes) and len(set(self.axes)) == len(self.axes), f"axes {self.axes} of {x}")
+        require(_distinct(self.axes, x.rank), f"{self.combiner} over axes {self.axes} of {x}")
         positional = self.combiner.startswith("arg")
         require(not positional or len(self.axes) == 1, f"{self.combiner} takes one axis")
         if self.combiner in ("any", "all"):
             require(x.dtype is BOOL, f"{self.combiner} takes bool, got {x}")
+        if self.combiner in ("sum", "prod"):
+            require(x.dtype is not BOOL, f"{self.combiner} takes numbers, got {x}")
         shape = tuple(n for i, n in enumerate(x.shape) if i not in self.axes)
         return (Type(I64 if positional else x.dtype, shape),)
 
@@ -253,9 +273,16 @@ class Contract(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         lhs, rhs = inputs
-        pairs = [*zip(self.lhs_batch, self.rhs_batch, strict=True), *zip(self.lhs_contract, self.rhs_contract, strict=True)]
-        for a, b in pairs:
-            require(a < lhs.rank and b < rhs.rank, f"contract axes ({a}, {b}) of {lhs}, {rhs}")
+        paired = len(self.lhs_batch) == len(self.rhs_batch)
+        paired = paired and len(self.lhs_contract) == len(self.rhs_contract)
+        left_axes, right_axes = self.lhs_batch + self.lhs_contract, self.rhs_batch + self.rhs_contract
+        paired = paired and _distinct(left_axes, lhs.rank) and _distinct(right_axes, rhs.rank)
+        require(paired, f"contract of {lhs} and {rhs} over axes {left_axes} and {right_axes}")
+        for t in inputs:
+            require(t.dtype is not BOOL, f"contract takes numbers, got {t}")
+            fits = self.dtype.is_float or (t.dtype.is_int and self.dtype.is_int)
+            require(fits, f"contract of {t} to {self.dtype}")
+        for a, b in zip(left_axes, right_axes, strict=True):
             require(lhs.shape[a] == rhs.shape[b], f"contract of {lhs} and {rhs}: axis {a} against axis {b}")
         batch = tuple(lhs.shape[a] for a in self.lhs_batch)
         left = tuple(lhs.shape[a] for a in self.free(0, lhs.rank))
@@ -273,7 +300,8 @@ class Gather(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         x, *indices = inputs
-        require(bool(indices) and 0 <= self.axis and self.axis + len(indices) <= x.rank, f"gather axis {self.axis} of {x}")
+        inside = bool(indices) and 0 <= self.axis and self.axis + len(indices) <= x.rank
+        require(inside, f"gather of {len(indices)} axes from {self.axis} of {x}")
         same = all(i.dtype.is_int and i.shape == indices[0].shape for i in indices)
         require(same, "gather takes integer indices of one shape, got " + _list(indices))
         return (Type(x.dtype, x.shape[: self.axis] + indices[0].shape + x.shape[self.axis + len(indices) :]),)
@@ -307,7 +335,9 @@ class Iota(Op):
     dtype: DType = I64
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        require(0 <= self.axis < len(self.shape), f"iota axis {self.axis} of {list(self.shape)}")
+        inside = 0 <= self.axis < len(self.shape) and not _negative(self.shape)
+        require(inside, f"iota axis {self.axis} of {list(self.shape)}")
+        require(self.dtype is not BOOL, "iota counts in numbers, not bool")
         return (Type(self.dtype, self.shape),)
 
 
@@ -342,7 +372,10 @@ class If(Op):
     otherwise: Graph
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        require(inputs[0].dtype is BOOL and inputs[0].rank == 0, f"if takes a bool of rank 0, got {inputs[0]}")
+        condition = inputs[0]
+        require(
+            condition.dtype is BOOL and condition.rank == 0, f"if takes a bool of rank 0, got {condition}"
+        )
         types = [tuple(v.type for v in g.outputs) for g in self.bodies]
         require(types[0] == types[1], f"branches differ: {_list(types[0])} and {_list(types[1])}")
         for g in self.bodies:
@@ -370,10 +403,12 @@ class Scan(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         carried, scanned = list(inputs[: self.carried]), inputs[self.carried : self.carried + self.scanned]
-        require(all(t.rank > 0 and t.shape[0] == self.trips for t in scanned), "scanned inputs need `trips` entries")
+        entries = all(t.rank > 0 and t.shape[0] == self.trips for t in scanned)
+        require(entries, f"scanned inputs need {self.trips} entries, got {_list(scanned)}")
         slices = [Type(t.dtype, t.shape[1:]) for t in scanned]
         expected = [Type(I64, ()), *carried, *slices, *inputs[self.carried + self.scanned :]]
-        require([v.type for v in self.body.inputs] == expected, "the body's inputs differ from " + _list(expected))
+        same = [v.type for v in self.body.inputs] == expected
+        require(same, "the body's inputs differ from " + _list(expected))
         results = [v.type for v in self.body.outputs]
         require(results[: self.carried] == carried, "the body changes the type of a carried value")
         return (*carried, *(Type(t.dtype, (self.trips, *t.shape)) for t in results[self.carried :]))
@@ -392,6 +427,23 @@ MOVEMENT = (Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat)
 
 def _list(types: Iterable[Type]) -> str:
     return ", ".join(map(str, types))
+
+
+def _negative(sizes: Sequence[DimLike]) -> list[DimLike]:
+    return [n for n in sizes if isinstance(n, int) and n < 0]
+
+
+def _distinct(axes: Sequence[int], rank: int) -> bool:
+    return len(set(axes)) == len(axes) and all(0 <= a < rank for a in axes)
+
+
+def representable(value: float | int | bool, dtype: DType) -> bool:
+    """Whether ``value`` is a number of ``dtype`` (floats may round)."""
+    if dtype.is_bool:
+        return value in (0, 1)
+    if dtype.is_float:
+        return True
+    return value == value and dtype.min() <= value <= dtype.max() and int(value) == value
 
 
 @dataclass(eq=False)

@@ -115,14 +115,13 @@ def _fma(x: Array, y: Array, z: Array) -> Array:
 
 
 def _exact_fma(x: float, y: float, z: float) -> float:
-    plain = x * y + z
-    if not all(map(math.isfinite, (x, y, z))) or plain == 0:
-        return plain
+    if not all(map(math.isfinite, (x, y, z))):
+        return x * y + z
     exact = Fraction(x) * Fraction(y) + Fraction(z)
     try:
-        return float(exact)
+        return float(exact) if exact else x * y + z  # the sum of floats knows the sign of a zero
     except OverflowError:
-        return math.copysign(math.inf, exact)
+        return math.inf if exact > 0 else -math.inf
 
 
 _fma64 = np.vectorize(_exact_fma, otypes=[np.float64])
@@ -207,7 +206,15 @@ _COMPARISONS: dict[str, tuple[Reference, str]] = {
     "le": (np.less_equal, "<="), "gt": (np.greater, ">"), "ge": (np.greater_equal, ">="),
 }  # fmt: skip
 for _name, (_reference, _sign) in _COMPARISONS.items():
-    _row(_name, 2, DTYPES, _reference, f"({{0}} {_sign} {{1}})", predicate=True, commutative=_name in ("eq", "ne"))
+    _row(
+        _name,
+        2,
+        DTYPES,
+        _reference,
+        f"({{0}} {_sign} {{1}})",
+        predicate=True,
+        commutative=_name in ("eq", "ne"),
+    )
 _row("isnan", 1, FLOATS, np.isnan, "({0} != {0})", predicate=True)
 _row("isinf", 1, FLOATS, np.isinf, "vt_isinf", predicate=True)
 
