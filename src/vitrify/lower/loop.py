@@ -52,13 +52,15 @@ class Register:
 @dataclass(frozen=True)
 class Load:
     """Elements ``index .. index + lanes - 1`` of a buffer, or with ``stride`` every stride-th one (0: the
-    same one in all lanes). Only the first ``count`` lanes are read where it is given; the others are 0."""
+    same one in all lanes). Only the first ``count`` lanes, and those where ``mask`` holds, are read where these
+    are given; the others are 0."""
 
     buffer: str
     index: DimLike
     type: VType
     count: DimLike | None = None
     stride: DimLike = 1
+    mask: Data | None = None
 
 
 @dataclass(frozen=True)

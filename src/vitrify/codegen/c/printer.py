@@ -175,7 +175,7 @@ class KernelPrinter:
     def _move(self, name: str, type_: VType) -> str:
         self.defs.type(type_)
         self.defs.type(VType(BOOL, type_.lanes))
-        if name in ("store", "load"):
+        if name in ("store", "load", "head"):
             self.defs.type(VType(I32, type_.lanes))
         self.defs.loads.setdefault((name, type_))
         return f"vt_{name}_{type_}"
@@ -226,11 +226,13 @@ class KernelPrinter:
         dtype, lanes = self.dtypes[d.buffer], d.type.lanes
         address = f"{d.buffer} + {self._position(d.index)}"
         if lanes == 1:
-            text = f"*({address})"
+            text = f"*({address})" if d.mask is None else f"({self._data(d.mask)} ? *({address}) : 0)"
             return f"({text} != 0)" if dtype is BOOL else text
         memory = VType(U8 if dtype is BOOL else dtype, lanes)
         name = self.defs.type(memory)
-        if d.stride == 0:
+        if d.mask is not None:
+            text = self._masked_load(d, memory, address)
+        elif d.stride == 0:
             text = f"({name})(*({address}))"
         elif d.stride == 1 and d.count is None:
             text = f"*(const {name}u *)({address})"
@@ -240,6 +242,15 @@ class KernelPrinter:
             count = self._position(lanes if d.count is None else d.count)
             text = f"{self._move('collect', memory)}({address}, {self._position(d.stride)}, {count})"
         return self._to_bool(text, dtype, lanes)
+
+    def _masked_load(self, d: L.Load, memory: VType, address: str) -> str:
+        mask = self._data(d.mask) if d.mask is not None else ""
+        if d.count is not None:
+            head = self._move("head", VType(BOOL, memory.lanes))
+            mask = f"({mask} & {head}({self._position(d.count)}))"
+        if d.stride == 1:
+            return f"{self._move('maskload', memory)}({address}, {mask})"
+        return f"{self._move('maskcollect', memory)}({address}, {self._position(d.stride)}, {mask})"
 
     def _to_bool(self, text: str, dtype: DType, lanes: int) -> str:
         if dtype is not BOOL:
@@ -332,6 +343,9 @@ def _move_definition(name: str, type_: VType) -> str:
     cast = f"({t})" if lanes > 1 else ""
     each = f"for (int i = 0; i < {lanes}; i++)"
     texts = {
+        "head": f"{mask} vt_head_{type_}(int64_t count) {{ return {head}; }}",
+        "maskload": f"{t} vt_maskload_{type_}(const {c} *p, {mask} m) {{ return {cast}__builtin_masked_load(m, p); }}",
+        "maskcollect": f"{t} vt_maskcollect_{type_}(const {c} *p, int64_t s, {mask} m) {{ {t} r = {{0}}; {each} if (m[i]) r[i] = p[i * s]; return r; }}",
         "load": f"{t} vt_load_{type_}(const {c} *p, int64_t count) {{ return {cast}__builtin_masked_load({head}, p); }}",
         "store": f"void vt_store_{type_}({c} *p, {t} v, int64_t count) {{ __builtin_masked_store({head}, v, p); }}",
         "collect": f"{t} vt_collect_{type_}(const {c} *p, int64_t s, int64_t count) {{ {t} r = {{0}}; {each} if (i < count) r[i] = p[i * s]; return r; }}",

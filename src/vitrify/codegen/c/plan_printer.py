@@ -1,0 +1,250 @@
+"""The plan in C: one function that runs the whole model, and the tables that describe it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+
+from vitrify.codegen.c.positions import PRELUDE, position
+from vitrify.codegen.c.printer import kernel_source
+from vitrify.ir.dims import Dim, DimLike, Symbol, lower, provably_nonnegative, substitute, symbols, upper
+from vitrify.ir.graph import Type
+from vitrify.lower import plan as p
+from vitrify.lower.loop import Kernel
+from vitrify.lower.plan import Call, Instruction, Operand, Plan
+from vitrify.lower.target import Target
+
+QUICK_FLOPS = 20_000  # less work than this is not worth releasing the interpreter lock for
+LARGEST = float(1 << 47)  # bytes of address space: a plan that needs more cannot run
+
+
+@dataclass(frozen=True)
+class PrintedPlan:
+    """``sources``: C text by name, the plan's own under ``plan``; ``names``: each call's kernel."""
+
+    sources: dict[str, str]
+    names: list[str]
+
+
+def print_plan(plan: Plan, target: Target) -> PrintedPlan:
+    """C text of every distinct kernel of the plan, and of the plan."""
+    sources: dict[str, str] = {}
+    named: dict[Kernel, str] = {}
+    names = []
+    for call in plan.calls():
+        if call.kernel not in named:
+            text = kernel_source(replace(call.kernel, name="KERNEL"), target)
+            template = dict(call.kernel.schedule).get("template", "kernel")
+            name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}".replace("-", "_")
+            sources[name] = text.replace("KERNEL", name)
+            named[call.kernel] = name
+        names.append(named[call.kernel])
+    sources["plan"] = PlanPrinter(plan, named).text()
+    return PrintedPlan(sources, names)
+
+
+class PlanPrinter:
+    def __init__(self, plan: Plan, names: dict[Kernel, str]) -> None:
+        self.plan, self.names = plan, names
+        self.offsets = plan.weight_offsets()
+        self.lines: list[str] = []
+
+    def pos(self, value: DimLike) -> str:
+        return position(substitute(value, self.plan.safe_names))
+
+    def text(self) -> str:
+        kernels = sorted(set(self.names.values()))
+        declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
+        parts = [
+            '#include "abi.h"\n', PRELUDE, declared, self._arguments(), self._check(), self._shapes(), self._arena(),
+            self._run(), self._model(),
+        ]  # fmt: skip
+        return "\n".join(parts)
+
+    # ---- tables
+
+    def _arguments(self) -> str:
+        rows = {"input": [], "output": []}  # type: dict[str, list[str]]
+        text = ""
+        for kind, ports in (("input", self.plan.inputs), ("output", self.plan.outputs)):
+            for number, (name, type_) in enumerate(ports):
+                dims = "0"
+                if kind == "input" and type_.shape:
+                    values = ", ".join(self._bound_dim(n) for n in type_.shape)
+                    dims = f"{kind}_dims_{number}"
+                    text += f"static const int64_t {dims}[] = {{{values}}};\n"
+                late = int(kind == "output" and number in self.plan.late_outputs)
+                rows[kind].append(
+                    f"{{{_string(name)}, {type_.dtype.code}, {type_.dtype.itemsize}, {type_.rank}, {late}, {dims}}}"
+                )
+        for kind, found in rows.items():
+            body = ", ".join(found) or "{0}"
+            text += f"static const vt_arg {kind}s[] = {{{body}}};\n"
+        return text
+
+    def _bound_dim(self, size: DimLike) -> str:
+        if isinstance(size, int):
+            return str(size)
+        name = str(size)
+        return str(-1 - self.plan.dims.index(name)) if name in self.plan.dims else "VT_DIM_UNCHECKED"
+
+    def _locals(self, count: int | None = None) -> str:
+        names = self.plan.dims[:count]
+        return "".join(f"    int64_t {self.plan.safe_names[n]} = dims[{i}];\n" for i, n in enumerate(names)) + "".join(
+            f"    (void){self.plan.safe_names[n]};\n" for n in names
+        )
+
+    def _check(self) -> str:
+        lines = [f"static vt_status check(int64_t *dims) {{\n    (void)dims;\n{self._locals(self.plan.bound)}"]
+        for name in self.plan.dims[: self.plan.bound]:
+            symbol = self.plan.safe_names[name]
+            low, high = lower(symbol), upper(symbol)
+            if low:
+                lines.append(f"    if ({symbol} < {low}) return (int64_t)VT_ERR_SHAPE << 32;")
+            if high is not None:
+                lines.append(f"    if ({symbol} > {high}) return (int64_t)VT_ERR_SHAPE << 32;")
+        sizes = [self.plan.arena_bytes, *(n for _, t in self.plan.outputs for n in _products(t))]
+        for size in sizes:
+            if isinstance(size, Dim) and not self._late(size):
+                lines.append(f"    if ({self._real(size)} > {LARGEST:.1f}) return (int64_t)VT_ERR_OVERFLOW << 32;")
+        for a, b in self.plan.checks:
+            lines.append(f"    if ({self.pos(a)} != {self.pos(b)}) return (int64_t)VT_ERR_SHAPE << 32;")
+        for _, type_ in self.plan.outputs:
+            for n in type_.shape:
+                if isinstance(n, Dim) and not self._late(n) and not provably_nonnegative(n):
+                    lines.append(f"    if ({self.pos(n)} < 0) return (int64_t)VT_ERR_SHAPE << 32;")
+        return "\n".join([*lines, "    return 0;", "}\n"])
+
+    def _late(self, size: DimLike) -> bool:
+        late = set(self.plan.dims[self.plan.bound :])
+        return any(s.name in late for s in symbols(size))
+
+    def _real(self, value: Dim) -> str:
+        """The value in double, in which nothing overflows."""
+        table: dict[str, DimLike] = {}
+        for s in symbols(substitute(value, self.plan.safe_names)):
+            table[s.name] = Dim([((Symbol(f"(double){s.name}", s.lo, s.hi),), 1)])
+        text = position(substitute(substitute(value, self.plan.safe_names), table))
+        return text.replace("vt_floordiv(", "(").replace("%", "/") if "vt_" not in text else "0.0"
+
+    def _shapes(self) -> str:
+        lines, at = [], 0
+        for number, (_, type_) in enumerate(self.plan.outputs):
+            for n in type_.shape:
+                value = "0" if number in self.plan.late_outputs else self.pos(n)
+                lines.append(f"    out[{at}] = {value};")
+                at += 1
+        body = "\n".join(lines)
+        return (
+            "static void shapes(const int64_t *dims, int64_t *out) {\n    (void)dims; (void)out;\n"
+            f"{self._locals(self.plan.bound)}{body}\n}}\n"
+        )
+
+    def _arena(self) -> str:
+        value = self.pos(self.plan.arena_bytes)
+        head = "static int64_t arena_bytes(const int64_t *dims) {\n    (void)dims;\n"
+        return f"{head}{self._locals(self.plan.bound)}    return {value};\n}}\n"
+
+    def _model(self) -> str:
+        plan = self.plan
+        out_dims = sum(t.rank for _, t in plan.outputs)
+        return (
+            "const vt_model vt_plan = {\n"
+            f"    VT_ABI_VERSION, {len(plan.inputs)}, {len(plan.outputs)}, {plan.bound}, {len(plan.dims)}, {plan.late},\n"
+            f"    {out_dims}, {int(self._is_quick())}, {plan.scratch_bytes}, INT64_C({plan.weights_bytes}),\n"
+            "    inputs, outputs, check, shapes, arena_bytes, run,\n};\n"
+        )
+
+    def _is_quick(self) -> bool:
+        total = 0
+        for call in self.plan.calls():
+            if not isinstance(call.kernel.flops, int) or not isinstance(call.kernel.tasks, int):
+                return False
+            total += call.kernel.flops
+        return total < QUICK_FLOPS and not any(isinstance(i, p.Repeat) for i in self.plan.instructions)
+
+    # ---- the run
+
+    def _run(self) -> str:
+        self.lines = ["static void run(vt_run *r) {"]
+        self.lines.append("    char *const A = r->arena; const char *const W = r->weights; int64_t *const dims = r->dims;")
+        self.lines.append("    (void)A; (void)W; (void)dims;")
+        self.lines.append(self._locals().rstrip("\n"))
+        self._body(self.plan.instructions, 1)
+        self.lines.append("}\n")
+        return "\n".join(self.lines)
+
+    def _body(self, body: list[Instruction] | tuple[Instruction, ...], depth: int) -> None:
+        pad = "    " * depth
+        for i in body:
+            match i:
+                case p.Call():
+                    self._call(i, pad)
+                case p.Allocate(number=number, size=size):
+                    self.lines.append(f"{pad}if (r->late[{number}]) r->host->release(r->late[{number}]);")
+                    self.lines.append(f"{pad}r->late[{number}] = r->host->alloc(64, (size_t){self.pos(size)});")
+                    self.lines.append(f"{pad}if (!r->late[{number}]) {{ r->status = (int64_t)VT_ERR_MEMORY << 32; return; }}")
+                case p.BindSymbol(symbol=symbol, operand=operand, node=node):
+                    name = self.plan.safe_names[symbol]
+                    self.lines.append(f"{pad}{name} = dims[{self.plan.dims.index(symbol)}] = *(const int64_t *)({self.address(operand)});")
+                    self.lines.append(f"{pad}if ({name} < 0) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {node}; return; }}")
+                case p.StoreInteger(operand=operand, value=value):
+                    self.lines.append(f"{pad}*(int64_t *)({self.address(operand)}) = {self.pos(value)};")
+                case p.Branch(condition=condition, then=then, otherwise=otherwise):
+                    self.lines.append(f"{pad}if (*({self.address(condition)})) {{")
+                    self._body(then, depth + 1)
+                    self.lines.append(f"{pad}}} else {{")
+                    self._body(otherwise, depth + 1)
+                    self.lines.append(f"{pad}}}")
+                case p.Repeat(variable=v, trips=trips, body=inner):
+                    self.lines.append(f"{pad}for (int64_t {v} = 0; {v} < {self.pos(trips)}; {v}++) {{")
+                    self._body(inner, depth + 1)
+                    self.lines.append(f"{pad}}}")
+                case p.Publish(output=output, operand=operand, shape=shape):
+                    self._publish(output, operand, shape, pad)
+
+    def _publish(self, output: int, operand: Operand, shape: tuple[DimLike, ...], pad: str) -> None:
+        start = sum(t.rank for _, t in self.plan.outputs[:output])
+        self.lines.append(f"{pad}r->outputs[{output}] = {self.address(operand)};")
+        for k, n in enumerate(shape):
+            self.lines.append(f"{pad}r->out_shapes[{start + k}] = {self.pos(n)};")
+
+    def address(self, operand: Operand) -> str:
+        place, offset = operand.place, operand.offset
+        base = {
+            "input": f"r->inputs[{place.number}]", "output": f"r->outputs[{place.number}]", "arena": "A",
+            "weight": "(char *)W", "late": f"(char *)r->late[{place.number}]", "status": "(char *)&r->status",
+        }[place.kind]  # fmt: skip
+        if place.kind == "arena":
+            offset = offset + self.plan.blocks[place.number].offset
+        elif place.kind == "weight":
+            offset = offset + self.offsets[place.number]
+        return base if isinstance(offset, int) and offset == 0 else f"{base} + {self.pos(offset)}"
+
+    def _call(self, call: Call, pad: str) -> None:
+        name = self.names[call.kernel]
+        buffers = ", ".join(self.address(o) for o in call.operands)
+        dims = ", ".join(self.pos(d) for d in call.dims)
+        tasks = position(call.kernel.tasks)
+        source = call.source.replace("*/", "* /").replace("\n", " ")
+        arguments = f"char *const b[] = {{{buffers}}}; const int64_t d[] = {{{dims or '0'}}};"
+        if tasks == "1":
+            run = f"{name}(b, d, 0, r->scratch);"
+        else:
+            parallel = f"r->host->parallel_for(r->host->pool, {name}, b, d, {tasks}, r->scratch, {self.plan.scratch_bytes}, r->threads);"
+            run = parallel if tasks.isdigit() else f"if ({tasks} > 0) {parallel}"
+        self.lines.append(f"{pad}/* {json.dumps(source)[1:-1]} */ {{ {arguments} {run} }}")
+        if any(o.place.kind == "status" for o in call.operands):
+            self.lines.append(f"{pad}if (r->status) return;")
+
+
+def _products(type_: Type) -> list[DimLike]:
+    from vitrify.ir.dims import product
+
+    return [product(type_.shape) * type_.dtype.itemsize]
+
+
+def _string(text: str) -> str:
+    """A C string literal of the UTF-8 bytes."""
+    return '"' + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92, 63) else f"\\{b:03o}" for b in text.encode()) + '"'

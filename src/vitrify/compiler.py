@@ -1,0 +1,222 @@
+"""The pipeline from a tensor graph to an artifact on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vitrify.artifact.directory import Artifact, write_artifact
+from vitrify.artifact.manifest import Kernel, Manifest, Meta, Node, Port, Target as ManifestTarget
+from vitrify.codegen.c.native import include_directory, support_sources
+from vitrify.codegen.c.plan_printer import print_plan
+from vitrify.errors import InvalidArgumentError
+from vitrify.ir.dims import DimLike
+from vitrify.ir.graph import Graph
+from vitrify.lower.build import LowerOptions
+from vitrify.lower.model import lower_model
+from vitrify.lower.plan import Plan
+from vitrify.lower.target import TARGETS, Target, with_extensions
+from vitrify.rewrite.pipeline import Level, optimize
+from vitrify.toolchain.zig import Compiler
+
+# What /proc/cpuinfo must list for each extension of a target.
+CPU_FEATURES = {
+    "vnni": frozenset({"avx512_vnni"}), "bf16": frozenset({"avx512_bf16"}),
+    "amx-bf16": frozenset({"amx_tile", "amx_bf16"}), "amx-int8": frozenset({"amx_tile", "amx_int8"}),
+}  # fmt: skip
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a model is compiled.
+
+    ``targets``: names of payloads (``x86-64-v3``, ``x86-64-v4``, ``aarch64``, with extensions as in
+    ``x86-64-v4+bf16``); none for this machine's best. ``accurate`` rules out algorithms whose error is larger
+    than plain summation's (Winograd). ``bf16`` grants products of f32 tensors rounded to bf16.
+    """
+
+    targets: tuple[str, ...] = ()
+    optimization_level: Level = Level.ALL
+    accurate: bool = False
+    bf16: bool = False
+    input_shapes: Mapping[str, Sequence[int | str | None]] = field(default_factory=dict)
+    dim_overrides: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.targets:
+            resolve_target(name)
+
+
+def resolve_target(name: str) -> Target:
+    """The target of a payload's name. Raises InvalidArgumentError for one that does not exist."""
+    base, *extensions = name.split("+")
+    if base not in TARGETS:
+        raise InvalidArgumentError(f"unknown target {name!r}", expected=" or ".join(TARGETS), actual=base)
+    return with_extensions(TARGETS[base], *extensions) if extensions else TARGETS[base]
+
+
+class Dump:
+    """Stages as numbered files in the directory that ``VITRIFY_DUMP`` names; nothing when it is unset."""
+
+    def __init__(self) -> None:
+        folder = os.environ.get("VITRIFY_DUMP")
+        self.folder = Path(folder) if folder else None
+        self.number = 0
+
+    def text(self, name: str, text: Callable[[], str], suffix: str = "txt") -> None:
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{self.number:02d}_{name}.{suffix}").write_text(text(), encoding="utf-8")
+        self.number += 1
+
+    def graph(self, name: str, graph: Graph) -> None:
+        def text() -> str:
+            from vitrify.ir.text import print_graph
+
+            return print_graph(graph)
+
+        self.text(name, text)
+
+
+@dataclass
+class Payload:
+    """One target's shared library and packed constants, and the plan they came from."""
+
+    target: Target
+    library: bytes
+    weights: bytes | None
+    plan: Plan
+    kernel_names: list[str]
+
+
+def compile_payload(
+    graph: Graph, target: Target, options: CompileOptions, compiler: Compiler, dump: Dump, progress: Progress | None = None
+) -> Payload:
+    """The optimised graph as native code for one target."""
+    plan = lower_model(graph, target, LowerOptions(accurate=options.accurate, bf16=options.bf16))
+    printed = print_plan(plan, target)
+    for name, text in printed.sources.items():
+        dump.text(name, lambda text=text: text, "c")  # type: ignore[misc]
+    sources = {path.name: path.read_text(encoding="utf-8") for path in support_sources()}
+    sources |= printed.sources
+    done = 0
+
+    def report(name: str, compiled: bool) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(f"{target.name}: {name}", done, len(sources))
+
+    objects = compiler.compile_objects(sources, target, include=[include_directory()], on_done=report)
+    library = compiler.link(objects, target)
+    return Payload(target, library, _weights(plan), plan, printed.names)
+
+
+def _weights(plan: Plan) -> bytes | None:
+    """All constants, each at a multiple of 64 bytes."""
+    if not plan.weights:
+        return None
+    blob = bytearray(plan.weights_bytes)
+    view = np.frombuffer(blob, np.uint8)
+    for array, offset in zip(plan.weights, plan.weight_offsets(), strict=True):
+        view[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return bytes(blob)
+
+
+def _amount(value: DimLike) -> int | str:
+    return value if isinstance(value, int) else str(value)
+
+
+def build_artifact(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    options: CompileOptions,
+    *,
+    meta: Meta | None = None,
+    compiler: Compiler | None = None,
+    progress: Progress | None = None,
+    replace: bool = False,
+) -> Artifact:
+    """Optimises, lowers and compiles ``graph`` and writes the artifact directory ``path``."""
+    from vitrify import __version__
+
+    dump = Dump()
+    dump.graph("imported", graph)
+    if progress is not None:
+        progress("optimising the graph", 0, 0)
+    graph = optimize(graph, options.optimization_level, dump=dump.graph)
+    names = options.targets or (default_target(options),)
+    compiler = compiler or Compiler()
+    payloads = [compile_payload(graph, resolve_target(n), options, compiler, dump, progress) for n in names]
+    files: dict[str, bytes] = {}
+    for payload in payloads:
+        files[f"payload-{payload.target.name}.so"] = payload.library
+        if payload.weights is not None:
+            files[f"weights-{payload.target.name}.bin"] = payload.weights
+    manifest = _manifest(graph, payloads, meta or Meta(graph_name=graph.name), __version__)
+    return write_artifact(path, manifest, files, replace=replace)
+
+
+def default_target(options: CompileOptions) -> str:
+    """The best target of this CPU, with the extensions that the options can use."""
+    from vitrify.runtime.cpu import detect, supported_targets
+
+    cpu = detect()
+    name = supported_targets(cpu)[0]
+    usable = [e for e, needs in CPU_FEATURES.items() if needs <= cpu.features]
+    wanted = [e for e in usable if options.bf16 and "bf16" in e]
+    return "+".join((name, *wanted)) if name == "x86-64-v4" else name
+
+
+def _manifest(graph: Graph, payloads: list[Payload], meta: Meta, version: str) -> Manifest:
+    names = graph.output_names or tuple(v.name for v in graph.outputs)
+    nodes: dict[str, int] = {}
+    for payload in payloads:
+        for source in payload.plan.nodes:
+            nodes.setdefault(source, len(nodes))
+        for call in payload.plan.calls():
+            nodes.setdefault(call.source, len(nodes))
+    return Manifest(
+        vitrify=version,
+        meta=meta,
+        inputs=tuple(Port(v.name, v.dtype.name, tuple(_amount(n) for n in v.shape)) for v in graph.inputs),
+        outputs=tuple(
+            Port(n, v.dtype.name, tuple(_amount(s) for s in v.shape)) for n, v in zip(names, graph.outputs, strict=True)
+        ),
+        targets=tuple(_manifest_target(payload, nodes) for payload in payloads),
+        nodes=tuple(Node(text.partition(" ")[2].strip("'\""), text.partition(" ")[0]) for text in nodes),
+    )
+
+
+def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
+    plan, name = payload.plan, payload.target.name
+    back = {str(s): _symbol(plan, original) for original, s in plan.safe_names.items()}
+    from vitrify.ir.dims import substitute
+
+    kernels = tuple(
+        Kernel(kernel, (nodes[call.source],), _amount(substitute(call.kernel.flops, back)), _amount(substitute(call.kernel.traffic, back)))
+        for kernel, call in zip(payload.kernel_names, plan.calls(), strict=True)
+    )
+    scratch = int(str(plan.scratch_bytes))
+    return ManifestTarget(
+        target=name.partition("+")[0],
+        features=tuple(sorted(set().union(*(CPU_FEATURES[f] for f in payload.target.features)))),
+        payload=f"payload-{name}.so",
+        weights=f"weights-{name}.bin" if payload.weights is not None else None,
+        arena_bytes=_amount(plan.arena_bytes),
+        scratch_bytes=scratch,
+        peak_bytes=_amount(plan.arena_bytes + scratch + plan.weights_bytes),
+        kernels=kernels,
+    )
+
+
+def _symbol(plan: Plan, name: str) -> DimLike:
+    from vitrify.ir.dims import Dim
+
+    return Dim.symbol(name)

@@ -1,0 +1,295 @@
+"""From a tensor graph to a plan: steps become kernels, values get their places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vitrify.ir import graph as g
+from vitrify.ir.dims import Dim, DimLike, lower, maximum, product, substitute, symbols, upper
+from vitrify.ir.graph import Graph, Node, Value
+from vitrify.lower import plan as p
+from vitrify.lower.contraction import lower_contract
+from vitrify.lower.loop import Kernel, align64, scratch_bytes
+from vitrify.lower.nest import NestBuilder, Region, default_schedule
+from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Weights
+from vitrify.lower.regions import Step, partition
+from vitrify.lower.scope import KernelScope
+from vitrify.lower.target import Target
+from vitrify.lower.views import row_major
+
+
+@dataclass(frozen=True)
+class LowerOptions:
+    """``accurate``: no algorithm with a larger error than plain summation. ``bf16``: products in bf16."""
+
+    fuse: bool = True
+    accurate: bool = False
+    bf16: bool = False
+
+
+@dataclass
+class Lowering:
+    """State of one lowering; bodies of control structures share it."""
+
+    target: Target
+    options: LowerOptions
+    instructions: list[Instruction] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    weights: Weights = field(default_factory=Weights)
+    nodes: list[str] = field(default_factory=list)
+    placements: dict[Value, Placement] = field(default_factory=dict)
+    time: int = 0
+    late: int = 0
+    symbols: dict[str, Dim] = field(default_factory=dict)
+    late_symbols: set[str] = field(default_factory=set)
+    scratch: DimLike = 0
+    unsized: dict[int, DimLike] = field(default_factory=dict)  # late blocks not yet allocated
+    _safe: dict[str, DimLike] = field(default_factory=dict)
+    _node_ids: dict[str, int] = field(default_factory=dict)
+    _serial: int = 0
+
+    @property
+    def safe_names(self) -> dict[str, DimLike]:
+        """For every dim of the model, the symbol that kernels know it by."""
+        if len(self._safe) != len(self.symbols):
+            for number, (name, dim) in enumerate(self.symbols.items()):
+                clean = re.sub(r"\W", "_", name)
+                self._safe[name] = Dim.symbol(f"n{number}_{clean}", lower(dim) or 0, upper(dim))
+        return self._safe
+
+    def unsafe(self, value: DimLike) -> DimLike:
+        """The reverse of ``safe_names``."""
+        return substitute(value, {str(s): self.symbols[name] for name, s in self.safe_names.items()})
+
+    def serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    # ---- places
+
+    def node_id(self, node: Node) -> int:
+        text = node.source or node.op.name
+        if text not in self._node_ids:
+            self._node_ids[text] = len(self.nodes)
+            self.nodes.append(text)
+        return self._node_ids[text]
+
+    def is_late(self, size: DimLike) -> bool:
+        return any(s.name in self.late_symbols for s in symbols(size))
+
+    def allocate(self, size: DimLike) -> Place:
+        """``size`` bytes, from now on."""
+        if self.is_late(size):
+            place = Place("late", self.late)
+            self.late += 1
+            self.emit(p.Allocate(place.number, maximum(size, 1)))
+            return place
+        self.blocks.append(Block(size, self.time, self.time))
+        return Place("arena", len(self.blocks) - 1)
+
+    def placement(self, value: Value) -> Placement:
+        if value not in self.placements:
+            constant = value.constant
+            if constant is not None:
+                place = Place("weight", self.weights.add(constant))
+            else:
+                place = self.allocate(product(value.shape) * value.dtype.itemsize)
+            self.placements[value] = Placement(place, 0, row_major(value.shape), value.dtype)
+        return self.placements[value]
+
+    def emit(self, instruction: Instruction) -> None:
+        for operand in _operands(instruction):
+            if operand.place.kind == "late" and operand.place.number in self.unsized:
+                size = self.unsized.pop(operand.place.number)
+                self.instructions.append(p.Allocate(operand.place.number, maximum(size, 1)))
+        self.instructions.append(instruction)
+        for operand in _operands(instruction):
+            self.touch(operand.place)
+        self.time += 1
+
+    def touch(self, place: Place) -> None:
+        """The block is needed now."""
+        if place.kind == "arena":
+            block = self.blocks[place.number]
+            block.death = max(block.death, self.time)
+
+    def keep_through(self, start: int) -> None:
+        """A loop has run from ``start`` until now: what it reads from before must outlive it."""
+        for block in self.blocks:
+            if block.birth < start <= block.death:
+                block.death = max(block.death, self.time)
+
+    def note_scratch(self, kernel: Kernel) -> None:
+        if kernel.tiles:
+            self.scratch = maximum(self.scratch, align64(self.unsafe(scratch_bytes(kernel))))
+
+    # ---- graphs
+
+    def lower(self, graph: Graph) -> None:
+        """Appends the graph's instructions; its inputs are placed, its outputs' places are kept if set."""
+        self._place_results(graph)
+        parts = partition(graph, fuse=self.options.fuse)
+        self._place_concats(graph, parts.steps)
+        for step in parts.steps:
+            self._step(step, parts.materialised)
+
+    def _place_results(self, graph: Graph) -> None:
+        """A view at the end: what it views is computed where the result lies."""
+        for value in graph.outputs:
+            current = value
+            while current in self.placements and current.node is not None:
+                op = current.node.op
+                if not isinstance(op, (g.Reshape, g.Permute)):
+                    break
+                source = current.node.inputs[0]
+                here = self.placements[current]
+                if source in self.placements or source.constant is not None or source in graph.inputs:
+                    break
+                strides = _strides_through(op, here, current, source)
+                if strides is None:
+                    break
+                self.placements[source] = Placement(here.place, here.offset, strides, here.dtype)
+                current = source
+
+    def _place_concats(self, graph: Graph, steps: Sequence[Step]) -> None:
+        """Pieces of a concat lie inside its memory, so that joining them costs nothing."""
+        made = {v for s in steps if s.kind != "control" for v in s.outputs}
+        order = [s for s in steps if s.kind == "concat"]
+        for step in reversed(order):
+            node = step.anchor
+            whole = node.output
+            if whole not in self.placements:
+                self._defer(whole)
+            base = self.placements[whole]
+            assert isinstance(node.op, g.Concat)
+            start: DimLike = 0
+            for piece in node.inputs:
+                if piece in made and piece not in self.placements and piece not in graph.inputs:
+                    offset = base.offset + start * base.strides[node.op.axis]
+                    self.placements[piece] = Placement(base.place, offset, base.strides, base.dtype)
+                start = start + piece.shape[node.op.axis]
+
+    def _defer(self, value: Value) -> None:
+        """A place whose life begins with its first use."""
+        size = product(value.shape) * value.dtype.itemsize
+        if self.is_late(size):
+            self.placement(value)
+            return
+        self.blocks.append(Block(size, -1, -1))
+        place = Place("arena", len(self.blocks) - 1)
+        self.placements[value] = Placement(place, 0, row_major(value.shape), value.dtype)
+
+    # ---- steps
+
+    def _step(self, step: Step, materialised: set[Value]) -> None:
+        for value in step.outputs:
+            place = self.placement(value).place
+            if place.kind == "arena" and self.blocks[place.number].birth < 0:
+                self.blocks[place.number].birth = self.time
+        if step.kind == "contract":
+            lower_contract(self, step, materialised)
+        elif step.kind == "reduce":
+            op = step.anchor.op
+            assert isinstance(op, g.Reduce)
+            self._nest(Region(step.anchor.inputs[0].shape, op.axes, step.members, step.outputs), step, materialised)
+        elif step.kind == "map":
+            self.materialise(step.anchor.output, self.placement(step.anchor.output), materialised)
+        elif step.kind == "concat":
+            self._concat(step, materialised)
+        else:
+            self._control(step, materialised)
+
+    def _nest(self, region: Region, step: Step, materialised: set[Value]) -> None:
+        scope = KernelScope(self, materialised - set(step.outputs))
+        leaves = {v: scope.parameter(v, self.placement(v), written=True) for v in region.outputs}
+        self._build(region, scope, leaves, step.anchor)
+
+    def _build(self, region: Region, scope: KernelScope, leaves: dict[Value, object], anchor: Node) -> None:
+        builder = NestBuilder(region, scope, leaves, default_schedule(region, self.target), self.target)  # type: ignore[arg-type]
+        tasks, body = builder.build()
+        elements = product(region.space)
+        self.call(scope, tasks, body, flops=elements * builder.cost(), anchor=anchor, schedule=builder.describe())
+
+    def materialise(self, value: Value, where: Placement, materialised: set[Value]) -> None:
+        """A kernel that computes the value, with all that is not in memory before it, into ``where``."""
+        scope = KernelScope(self, materialised - {value}, computing=value)
+        leaf = scope.parameter(value, where, written=True)
+        members = _pulled(value, scope)
+        region = Region(value.shape, (), members, [value])
+        anchor = value.node if value.node is not None else Node(g.Reshape(value.shape), (value,), (value,), "copy")
+        self._build(region, scope, {value: leaf}, anchor)
+
+    def copy(self, value: Value, where: Placement, materialised: set[Value]) -> None:
+        """``value`` as it is, once more, to another place."""
+        twin = g.make_node(g.Permute(tuple(range(value.rank))), [value], "copy").output
+        self.materialise(twin, where, materialised | {value})
+
+    def call(
+        self, scope: KernelScope, tasks: DimLike, body: tuple[object, ...], *, flops: DimLike, anchor: Node,
+        schedule: tuple[tuple[str, int | str], ...] = (),
+    ) -> None:  # fmt: skip
+        kernel, dims = scope.kernel(tasks, body, flops, schedule)  # type: ignore[arg-type]
+        self.note_scratch(kernel)
+        self.emit(Call(kernel, tuple(scope.operands), dims, anchor.source or anchor.op.name))
+
+    def _concat(self, step: Step, materialised: set[Value]) -> None:
+        node = step.anchor
+        base = self.placement(node.output)
+        assert isinstance(node.op, g.Concat)
+        start: DimLike = 0
+        for piece in node.inputs:
+            offset = base.offset + start * base.strides[node.op.axis]
+            where = Placement(base.place, offset, base.strides, base.dtype)
+            if self.placements.get(piece) != where:
+                if piece in materialised or piece.constant is not None:
+                    self.copy(piece, where, materialised)
+                else:
+                    self.materialise(piece, where, materialised)
+            start = start + piece.shape[node.op.axis]
+
+    def _control(self, step: Step, materialised: set[Value]) -> None:
+        from vitrify.lower.control import lower_control
+
+        lower_control(self, step.anchor, materialised)
+
+
+def _strides_through(op: g.Op, here: Placement, value: Value, source: Value) -> tuple[DimLike, ...] | None:
+    """Strides of what a permute or reshape views, given those of the view."""
+    if isinstance(op, g.Permute):
+        strides: list[DimLike] = [0] * source.rank
+        for at, axis in enumerate(op.perm):
+            strides[axis] = here.strides[at]
+        return tuple(strides)
+    if here.strides == row_major(value.shape):
+        return row_major(source.shape)
+    return None
+
+
+def _pulled(value: Value, scope: KernelScope) -> list[Node]:
+    """The nodes that a kernel for ``value`` computes, in order."""
+    found: dict[Node, None] = {}
+
+    def visit(v: Value) -> None:
+        if v.node is None or v.node in found or (v is not value and scope.is_leaf(v)):
+            return
+        for x in v.node.inputs:
+            visit(x)
+        found[v.node] = None
+
+    visit(value)
+    return list(found)
+
+
+def _operands(instruction: Instruction) -> tuple[Operand, ...]:
+    match instruction:
+        case p.Call(operands=operands):
+            return operands
+        case p.BindSymbol(operand=operand) | p.StoreInteger(operand=operand) | p.Publish(operand=operand):
+            return (operand,)
+        case p.Branch(condition=condition):
+            return (condition,)
+    return ()
+
+

@@ -1,0 +1,177 @@
+"""A contract node and the elementwise values after it, put to the contraction templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitrify.ir import graph as g
+from vitrify.ir.dims import Dim, DimLike, product, symbols
+from vitrify.ir.dtypes import BF16, F32
+from vitrify.ir.graph import Node, Value
+from vitrify.lower import plan as p
+from vitrify.lower.contract.choose import lower_contraction
+from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction, Lowered
+from vitrify.lower.emit import STATUS, Emitter, Leaf
+from vitrify.lower.loop import Buffer, Data, Kernel, Stmt, align64, scratch_bytes
+from vitrify.lower.plan import Call, Operand, Place
+from vitrify.lower.regions import Step, trace
+from vitrify.lower.rewrite_loop import rename
+from vitrify.lower.scope import KernelScope
+from vitrify.lower.views import linear_in
+
+if TYPE_CHECKING:
+    from vitrify.lower.build import Lowering
+
+
+class RegionEpilogue:
+    """The members that follow a contraction, as its epilogue."""
+
+    cost: int
+
+    def __init__(self, step: Step, scope: KernelScope, leaves: dict[Value, Leaf]) -> None:
+        self.step, self.scope, self.leaves = step, scope, leaves
+        self.axes = step.index[step.anchor.output]
+        self.serial = 0
+        self.cost = len(step.members)
+        self._used_status = False
+        names = [str(a) for a in self.axes if isinstance(a, Dim)]
+        dtype = step.anchor.output.dtype.compute
+        from vitrify.lower.loop import Register, VType
+
+        self.emit({n: Dim.symbol(n) for n in names}, Register("probe", VType(dtype, 1)), 1, None)
+        self.buffers: tuple[Buffer, ...] = tuple(scope.buffers)
+        self.dims: tuple[str, ...] = ()
+
+    def emit(
+        self, position: Mapping[str, DimLike], value: Data, lanes: int, count: DimLike | None
+    ) -> Sequence[Stmt]:
+        """See :class:`vitrify.lower.contract.problem.Epilogue`."""
+        last = self.axes[-1] if self.axes else 0
+        vector = str(last) if isinstance(last, Dim) and lanes > 1 else None
+        self.serial += 1
+        emitter = Emitter(self.scope, lanes, vector, count, f"e{self.serial}_")
+        anchor = self.step.anchor.output
+        result = emitter.convert(value, anchor.dtype)
+        emitter.bound[anchor] = (self.axes, emitter.let(emitter.convert(result, anchor.dtype.compute)))
+        for output in self.step.outputs:
+            index = self.step.index[output]
+            emitter.store(self.leaves[output], output.dtype, index, emitter.read(output, index))
+        self._used_status |= emitter.used_status
+        if emitter.used_status:
+            self.scope.status()
+        body = rename(tuple(emitter.statements), {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)})
+        return self.scope.safe_body(body)
+
+
+def lower_contract(low: Lowering, step: Step, materialised: set[Value]) -> None:
+    """Emits the calls of one contraction with its epilogue."""
+    node = step.anchor
+    op = node.op
+    assert isinstance(op, g.Contract)
+    scope = KernelScope(low, (materialised - set(step.outputs)) - {node.output})
+    leaves = {v: scope.parameter(v, low.placement(v), written=True) for v in step.outputs}
+    epilogue = RegionEpilogue(step, scope, leaves)
+    problem, operands = _problem(low, node, op, epilogue, scope, materialised)
+    lowered = lower_contraction(problem, low.target, name="kernel")
+    operands |= {b.name: o for b, o in zip(scope.buffers, scope.operands, strict=True)}
+    _emit(low, lowered, operands, node)
+
+
+def _problem(
+    low: Lowering, node: Node, op: g.Contract, epilogue: RegionEpilogue, scope: KernelScope, materialised: set[Value]
+) -> tuple[Contraction, dict[str, Operand]]:
+    lhs, rhs = node.inputs
+    out = [str(a) if isinstance(a, Dim) else f"a{i}" for i, a in enumerate(step_axes(epilogue))]
+    n_batch, n_left = len(op.lhs_batch), len(op.free(0, lhs.rank))
+    names = {"batch": out[:n_batch], "left": out[n_batch : n_batch + n_left], "right": out[n_batch + n_left :]}
+    over = [f"k{i}" for i in range(len(op.lhs_contract))]
+    lhs_axes = _axis_names(lhs.rank, (op.lhs_batch, names["batch"]), (op.free(0, lhs.rank), names["left"]), (op.lhs_contract, over))
+    rhs_axes = _axis_names(rhs.rank, (op.rhs_batch, names["batch"]), (op.free(1, rhs.rank), names["right"]), (op.rhs_contract, over))
+    extents = {n: scope.safe(s) for n, s in zip(out, node.output.shape, strict=True)}
+    extents |= {n: scope.safe(lhs.shape[a]) for n, a in zip(over, op.lhs_contract, strict=True)}
+    left, left_operand = _access(low, lhs, "lhs", lhs_axes, scope, materialised)
+    right, right_operand = _access(low, rhs, "rhs", rhs_axes, scope, materialised)
+    granted = low.options.bf16 and lhs.dtype is F32 and rhs.dtype is F32
+    problem = Contraction(
+        *(tuple(Axis(n, extents[n]) for n in names[part]) for part in ("batch", "left", "right")),
+        tuple(Axis(n, extents[n]) for n in over),
+        left, right, op.dtype.compute, epilogue, _dims(low, scope),
+        accurate=low.options.accurate, precision=BF16 if granted else F32,
+    )  # fmt: skip
+    return problem, {"lhs": left_operand, "rhs": right_operand}
+
+
+def step_axes(epilogue: RegionEpilogue) -> tuple[DimLike, ...]:
+    return epilogue.axes
+
+
+def _axis_names(rank: int, *parts: tuple[Sequence[int], Sequence[str]]) -> list[str]:
+    names = [""] * rank
+    for axes, labels in parts:
+        for axis, label in zip(axes, labels, strict=True):
+            names[axis] = label
+    return names
+
+
+def _access(
+    low: Lowering, value: Value, buffer: str, axes: list[str], scope: KernelScope, materialised: set[Value]
+) -> tuple[Access, Operand]:
+    """How the operand's elements are found in memory, by the problem's axes."""
+    found = trace(value, materialised)
+    assert found is not None, "an operand that is no view must be materialised"
+    placement = low.placement(found.base)
+    variables = [f"x{i}" for i in range(value.rank)]
+    address: DimLike = 0
+    for i, stride in zip(found.index, placement.strides, strict=True):
+        address = address + i * stride
+    form = linear_in(address, variables)
+    assert form is not None
+    strides = {axes[i]: scope.safe(form.coefficients.get(v, 0)) for i, v in enumerate(variables)}
+    bounds = []
+    for position, extent in found.conditions:
+        inside = linear_in(position, variables)
+        assert inside is not None
+        steps = {axes[i]: int(str(c)) for i, v in enumerate(variables) if (c := inside.coefficients.get(v, 0)) != 0}
+        bounds.append(Bound(scope.safe(inside.offset), steps, scope.safe(extent)))
+    constant = found.base.constant
+    access = Access(
+        buffer, value.dtype, scope.safe(form.offset), strides, tuple(bounds), found.fill,
+        None if constant is None else np.ascontiguousarray(constant),
+    )  # fmt: skip
+    operand = Operand(Place("constant")) if constant is not None else placement.operand()
+    return access, operand
+
+
+def _dims(low: Lowering, scope: KernelScope) -> tuple[str, ...]:
+    return tuple(str(s) for s in low.safe_names.values())
+
+
+def _emit(low: Lowering, lowered: Lowered, operands: dict[str, Operand], node: Node) -> None:
+    for temporary in lowered.temporaries:
+        original = low.unsafe(temporary.size)
+        place = low.allocate(align64(original * temporary.dtype.itemsize))
+        operands[temporary.name] = Operand(place)
+    for name, array in lowered.constants.items():
+        operands[name] = Operand(Place("weight", low.weights.add(array)))
+    for kernel in lowered.kernels:
+        _call(low, kernel, operands, node)
+
+
+def _call(low: Lowering, kernel: Kernel, operands: dict[str, Operand], node: Node) -> None:
+    used: list[Operand] = []
+    for buffer in kernel.buffers:
+        operand = operands[buffer.name]
+        if operand.place.kind == "constant":
+            base = node.inputs[0 if buffer.name == "lhs" else 1]
+            found = trace(base)
+            assert found is not None and found.base.constant is not None
+            operand = Operand(Place("weight", low.weights.add(found.base.constant)))
+        used.append(operand)
+    named = {str(s): low.symbols[original] for original, s in low.safe_names.items()}
+    low.note_scratch(kernel)
+    low.emit(Call(kernel, tuple(used), tuple(named[d] for d in kernel.dims), node.source or node.op.name))
+
+

@@ -1,0 +1,120 @@
+"""Control structures in the plan: branches, repetition, dims that the run finds out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vitrify.ir import graph as g
+from vitrify.ir.dims import Dim, mod, product
+from vitrify.ir.graph import Graph, Node, Value
+from vitrify.lower import plan as p
+from vitrify.lower.plan import Placement
+from vitrify.lower.views import row_major
+
+if TYPE_CHECKING:
+    from vitrify.lower.build import Lowering
+
+
+def lower_control(low: Lowering, node: Node, materialised: set[Value]) -> None:
+    """Emits one If, Scan or BindDim."""
+    if isinstance(node.op, g.If):
+        _branch(low, node, node.op)
+    elif isinstance(node.op, g.Scan):
+        _repeat(low, node, node.op, materialised)
+    elif isinstance(node.op, g.BindDim):
+        source = low.placement(node.inputs[0])
+        low.placements[node.output] = source
+        low.late_symbols.add(node.op.symbol)
+        low.emit(p.BindSymbol(node.op.symbol, source.operand(), low.node_id(node)))
+
+
+def lower_body(low: Lowering, graph: Graph, results: list[Placement]) -> None:
+    """The graph's instructions, its outputs computed into ``results``."""
+    direct: list[tuple[Value, Placement]] = []
+    copied: list[tuple[Value, Placement]] = []
+    for value, where in zip(graph.outputs, results, strict=True):
+        computed = value.node is not None and value.constant is None and value not in graph.inputs
+        if computed and value not in low.placements:
+            low.placements[value] = where
+            direct.append((value, where))
+        else:
+            copied.append((value, where))
+    low.lower(graph)
+    for value, where in direct:
+        if low.placements[value] != where:
+            copied.append((value, where))
+    for value, where in copied:
+        low.copy(value, where, {value} if value.constant is None else set())
+
+
+def _branch(low: Lowering, node: Node, op: g.If) -> None:
+    condition = low.placement(node.inputs[0]).operand()
+    results = [low.placement(v) for v in node.outputs]
+    outer = low.instructions
+    parts: list[tuple[p.Instruction, ...]] = []
+    for body in op.bodies:
+        low.instructions = []
+        for inner, value in zip(body.inputs, node.inputs[1:], strict=True):
+            low.placements[inner] = low.placement(value)
+        lower_body(low, body, results)
+        parts.append(tuple(low.instructions))
+    low.instructions = outer
+    low.emit(p.Branch(condition, parts[0], parts[1]))
+    for value in node.outputs:
+        low.touch(low.placements[value].place)
+
+
+def _repeat(low: Lowering, node: Node, op: g.Scan, materialised: set[Value]) -> None:
+    body = op.body
+    number = low.serial()
+    t = Dim.index(f"t{number}", op.trips)
+    slots = [_slots(low, v) for v in node.outputs[: op.carried]]
+    for value, slot in zip(node.inputs[: op.carried], slots, strict=True):
+        low.copy(value, slot, materialised)
+    stacked = [low.placement(v) for v in node.outputs[op.carried :]]
+    captured = [low.placement(v) for v in node.inputs[op.carried + op.scanned :]]
+    scanned = [low.placement(v) for v in node.inputs[op.carried : op.carried + op.scanned]]
+    start, outer = low.time, low.instructions
+    low.instructions = []
+    position = body.inputs[0]
+    low.placements[position] = Placement(low.allocate(8), 0, (), position.dtype)
+    low.emit(p.StoreInteger(low.placements[position].operand(), t))
+    places = [_half(slot, v, mod(t, 2)) for slot, v in zip(slots, node.outputs, strict=False)]
+    places += [_entry(whole, t) for whole in scanned]
+    for inner, place in zip(body.inputs[1:], [*places, *captured], strict=True):
+        low.placements[inner] = place
+    after = [_half(slot, v, mod(t + 1, 2)) for slot, v in zip(slots, node.outputs, strict=False)]
+    lower_body(low, body, [*after, *(_entry(whole, t) for whole in stacked)])
+    inside = tuple(low.instructions)
+    low.instructions = outer
+    low.emit(p.Repeat(t, op.trips, inside))
+    for place in [*slots, *stacked, *captured, *scanned]:
+        low.touch(place.place)
+    low.keep_through(start)
+    for slot, value in zip(slots, node.outputs, strict=False):
+        final = _half(slot, value, mod(op.trips, 2))
+        if value in low.placements:
+            where = low.placements[value]
+            low.placements[value] = final
+            low.copy(value, where, {value})
+            low.placements[value] = where
+        else:
+            low.placements[value] = final
+
+
+def _slots(low: Lowering, value: Value) -> Placement:
+    """Two copies of a carried value: one is read while the other is written."""
+    place = low.allocate(2 * product(value.shape) * value.dtype.itemsize)
+    return Placement(place, 0, row_major(value.shape), value.dtype)
+
+
+def _half(slot: Placement, value: Value, which: object) -> Placement:
+    offset = product(value.shape) * which  # type: ignore[operator]
+    return Placement(slot.place, offset, slot.strides, slot.dtype)
+
+
+def _entry(whole: Placement, t: Dim) -> Placement:
+    """Entry ``t`` along axis 0."""
+    return Placement(whole.place, whole.offset + t * whole.strides[0], whole.strides[1:], whole.dtype)
+
+

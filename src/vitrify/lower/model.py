@@ -1,0 +1,76 @@
+"""A whole model lowered: the plan with its arena laid out."""
+
+from __future__ import annotations
+
+from vitrify.ir.dims import Dim, DimLike, product, provably_nonnegative, symbols
+from vitrify.ir.graph import Graph, Reshape, Value
+from vitrify.lower import plan as p
+from vitrify.lower.build import LowerOptions, Lowering
+from vitrify.lower.control import lower_body
+from vitrify.lower.memory import assign_offsets
+from vitrify.lower.plan import Place, Placement, Plan
+from vitrify.lower.target import Target
+from vitrify.lower.views import row_major
+
+
+def lower_model(graph: Graph, target: Target, options: LowerOptions | None = None) -> Plan:
+    """The plan of ``graph`` for ``target``."""
+    low = Lowering(target, options or LowerOptions())
+    low.symbols = dict(graph.symbols)
+    for number, value in enumerate(graph.inputs):
+        low.placements[value] = Placement(Place("input", number), 0, row_major(value.shape), value.dtype)
+    bound = _bound_symbols(graph)
+    unknown = [name for name in graph.symbols if name not in bound]
+    low.late_symbols = set(unknown)
+    late = {i for i, v in enumerate(graph.outputs) if any(low.is_late(n) for n in v.shape)}
+    results = [_own_block(low, v) if i in late else _output(i, v) for i, v in enumerate(graph.outputs)]
+    lower_body(low, graph, results)
+    for i in sorted(late):
+        low.emit(p.Publish(i, results[i].operand(), graph.outputs[i].shape))
+    plan = Plan(
+        graph.name, [(v.name, v.type) for v in graph.inputs],
+        [(n, v.type) for n, v in zip(graph.output_names or [v.name for v in graph.outputs], graph.outputs, strict=True)],
+        late, [*bound, *unknown], len(bound), _checks(graph, set(bound)), low.instructions, low.blocks,
+        low.weights.arrays, low.late, low.nodes,
+    )  # fmt: skip
+    plan.safe_names = dict(low.safe_names)
+    plan.arena_bytes = assign_offsets(low.blocks)
+    plan.scratch_bytes = low.scratch
+    return plan
+
+
+def _output(number: int, value: Value) -> Placement:
+    return Placement(Place("output", number), 0, row_major(value.shape), value.dtype)
+
+
+def _own_block(low: Lowering, value: Value) -> Placement:
+    """A block for a result whose size the run finds out; allocated before its first use."""
+    place = Place("late", low.late)
+    low.late += 1
+    low.unsized[place.number] = product(value.shape) * value.dtype.itemsize
+    return Placement(place, 0, row_major(value.shape), value.dtype)
+
+
+def _bound_symbols(graph: Graph) -> list[str]:
+    """Dims that are a plain symbol somewhere in an input, in order of appearance."""
+    found: dict[str, None] = {}
+    for value in graph.inputs:
+        for size in value.shape:
+            if isinstance(size, Dim) and str(size) in graph.symbols:
+                found.setdefault(str(size))
+    return list(found)
+
+
+def _checks(graph: Graph, bound: set[str]) -> list[tuple[DimLike, DimLike]]:
+    """Equalities that a run's dims must satisfy."""
+    pairs = [*graph.assumptions]
+    for node in graph.nodes:
+        if isinstance(node.op, Reshape):
+            before, after = product(node.inputs[0].shape), product(node.op.shape)
+            difference = before - after
+            known = provably_nonnegative(difference) and provably_nonnegative(-difference)
+            if not known and all(s.name in bound for s in symbols(difference)):
+                pairs.append((before, after))
+    return list(dict.fromkeys(pairs))
+
+

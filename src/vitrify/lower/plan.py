@@ -1,0 +1,182 @@
+"""The plan: one model (or one body) as calls of kernels over one arena, with its control flow.
+
+Byte offsets are expressions over the model's dims, the dims bound during the run, and the positions of
+enclosing loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import numpy as np
+
+from vitrify.ir.dims import Dim, DimLike
+from vitrify.ir.dtypes import DType
+from vitrify.ir.graph import Type
+from vitrify.lower.loop import Kernel
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory: ``kind`` is input, output, weight, arena, late or status; ``number`` says which."""
+
+    kind: str
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Operand:
+    place: Place
+    offset: DimLike = 0  # bytes
+
+
+@dataclass(frozen=True)
+class Call:
+    kernel: Kernel
+    operands: tuple[Operand, ...]
+    dims: tuple[DimLike, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Allocate:
+    """A block whose size is known only now."""
+
+    number: int
+    size: DimLike
+
+
+@dataclass(frozen=True)
+class BindSymbol:
+    """``symbol`` is the i64 at ``operand`` from here on; negative is an error of ``node``."""
+
+    symbol: str
+    operand: Operand
+    node: int
+
+
+@dataclass(frozen=True)
+class StoreInteger:
+    operand: Operand
+    value: DimLike
+
+
+@dataclass(frozen=True)
+class Branch:
+    condition: Operand  # a bool
+    then: tuple[Instruction, ...]
+    otherwise: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    variable: Dim
+    trips: DimLike
+    body: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True)
+class Publish:
+    """A result whose shape was not known before: its block and its sizes."""
+
+    output: int
+    operand: Operand
+    shape: tuple[DimLike, ...]
+
+
+Instruction = Union[Call, Allocate, BindSymbol, StoreInteger, Branch, Repeat, Publish]
+
+
+@dataclass
+class Block:
+    """Arena memory, needed from instruction ``birth`` to instruction ``death`` (both included)."""
+
+    size: DimLike  # bytes
+    birth: int
+    death: int
+    offset: DimLike = 0
+
+
+@dataclass
+class Plan:
+    """``dims`` names every symbol, those that the inputs bind first; ``checks`` must be equal pairs."""
+
+    name: str
+    inputs: list[tuple[str, Type]]
+    outputs: list[tuple[str, Type]]
+    late_outputs: set[int]
+    dims: list[str]
+    bound: int
+    checks: list[tuple[DimLike, DimLike]]
+    instructions: list[Instruction]
+    blocks: list[Block]
+    weights: list[np.ndarray[Any, Any]]
+    late: int
+    nodes: list[str]
+    safe_names: dict[str, DimLike] = field(default_factory=dict)  # how kernels and C know the dims
+    arena_bytes: DimLike = 0
+    scratch_bytes: DimLike = 0
+
+    def calls(self) -> Iterator[Call]:
+        yield from _calls(self.instructions)
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(-(-w.nbytes // 64) * 64 for w in self.weights)
+
+    def weight_offsets(self) -> list[int]:
+        offsets, total = [], 0
+        for w in self.weights:
+            offsets.append(total)
+            total += -(-w.nbytes // 64) * 64
+        return offsets
+
+
+def _calls(instructions: list[Instruction] | tuple[Instruction, ...]) -> Iterator[Call]:
+    for i in instructions:
+        if isinstance(i, Call):
+            yield i
+        elif isinstance(i, Branch):
+            yield from _calls(i.then)
+            yield from _calls(i.otherwise)
+        elif isinstance(i, Repeat):
+            yield from _calls(i.body)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a value lies: element ``index`` at ``offset + sum(index * strides)``, in elements."""
+
+    place: Place
+    offset: DimLike
+    strides: tuple[DimLike, ...]
+    dtype: DType
+
+    def operand(self) -> Operand:
+        return Operand(self.place, self.offset * self.dtype.itemsize)
+
+
+@dataclass
+class Weights:
+    """Constants, each content once."""
+
+    arrays: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    _seen: dict[tuple[str, tuple[int, ...], bytes], int] = field(default_factory=dict)
+    _known: dict[int, int] = field(default_factory=dict)
+    _alive: list[np.ndarray[Any, Any]] = field(default_factory=list)  # identities are valid while these live
+
+    def add(self, array: np.ndarray[Any, Any]) -> int:
+        if id(array) in self._known:
+            return self._known[id(array)]
+        from hashlib import sha256
+
+        raw = np.ascontiguousarray(array)
+        key = (raw.dtype.name, raw.shape, sha256(raw.reshape(-1).view(np.uint8)).digest())
+        if key not in self._seen:
+            self._seen[key] = len(self.arrays)
+            self.arrays.append(raw)
+        self._known[id(array)] = self._seen[key]
+        self._alive.append(array)
+        return self._seen[key]

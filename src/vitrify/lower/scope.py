@@ -1,0 +1,85 @@
+"""The parameters of one kernel: which memory it reads and writes, under names of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vitrify.ir.dims import Dim, DimLike, substitute, symbols
+from vitrify.ir.dtypes import I64
+from vitrify.ir.graph import Node, Value
+from vitrify.lower import loop as L
+from vitrify.lower.emit import STATUS, Leaf
+from vitrify.lower.loop import Buffer, Kernel, Stmt
+from vitrify.lower.plan import Operand, Place, Placement
+from vitrify.lower.rewrite_loop import addresses, rename
+
+if TYPE_CHECKING:
+    from vitrify.lower.build import Lowering
+
+
+def is_literal(value: Value) -> bool:
+    """A constant that is printed rather than loaded."""
+    constant = value.constant
+    return constant is not None and constant.size == 1 and not constant.dtype.name.startswith("float8")
+
+
+class KernelScope:
+    """The environment of an emitter: values in memory become parameters ``b0``, ``b1`` … in order of use."""
+
+    def __init__(self, lowering: Lowering, materialised: set[Value], computing: Value | None = None) -> None:
+        self.lowering = lowering
+        self.materialised = materialised
+        self.computing = computing
+        self.buffers: list[Buffer] = []
+        self.operands: list[Operand] = []
+        self._leaves: dict[tuple[Value, bool], Leaf] = {}
+
+    def node_id(self, node: Node) -> int:
+        return self.lowering.node_id(node)
+
+    def is_leaf(self, value: Value) -> bool:
+        if value is self.computing or is_literal(value):
+            return False
+        return value in self.materialised or value.constant is not None
+
+    def leaf(self, value: Value) -> Leaf | None:
+        return self.parameter(value, self.lowering.placement(value)) if self.is_leaf(value) else None
+
+    def parameter(self, value: Value, placement: Placement, *, written: bool = False) -> Leaf:
+        """A parameter for memory that holds the value; positions inside are relative to its place."""
+        key = (value, written)
+        if key not in self._leaves:
+            operand = placement.operand()
+            name = f"b{len(self.buffers)}"
+            self.buffers.append(Buffer(name, placement.dtype, written))
+            self.operands.append(operand)
+            self._leaves[key] = Leaf(name, 0, placement.strides)
+        return self._leaves[key]
+
+    def status(self) -> None:
+        if all(b.name != STATUS for b in self.buffers):
+            self.buffers.append(Buffer(STATUS, I64, True))
+            self.operands.append(Operand(Place("status")))
+
+    def safe(self, value: DimLike) -> DimLike:
+        """User's dim names replaced by names that C and the loops leave free."""
+        return substitute(value, self.lowering.safe_names)
+
+    def safe_body(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        return rename(body, dict(self.lowering.safe_names))
+
+    def kernel(
+        self, tasks: DimLike, body: tuple[Stmt, ...], flops: DimLike, schedule: tuple[tuple[str, int | str], ...]
+    ) -> tuple[Kernel, tuple[DimLike, ...]]:
+        """The finished kernel, and the values of its dims."""
+        if any(isinstance(s, L.Fail) for s in L.walk(body)):
+            self.status()
+        body = self.safe_body(body)
+        tasks = self.safe(tasks)
+        used = {s.name for a in [*addresses(body), tasks] if isinstance(a, Dim) for s in symbols(a)}
+        safe = self.lowering.safe_names
+        dims = [(str(s), original) for original, s in safe.items() if str(s) in used]
+        traffic: DimLike = 0
+        names = tuple(n for n, _ in dims)
+        kernel = Kernel("kernel", tuple(self.buffers), names, tasks, body, self.safe(flops), traffic, schedule)
+        return kernel, tuple(self.lowering.symbols[original] for _, original in dims)
