@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vitrify.ir.dims import Dim, DimLike, ceildiv, maximum, minimum, product
+from vitrify.ir.dims import Dim, DimLike, Symbol, ceildiv, maximum, minimum, product
 from vitrify.ir.dtypes import DType
 from vitrify.lower.contract.problem import Access, Axis, Contraction
 from vitrify.lower.loop import (
@@ -58,15 +58,17 @@ class Names:
 
     def bind(self, stem: str, value: DimLike, extent: DimLike | None = None) -> tuple[DimLike, Body]:
         """A name for an expression, known to lie in ``[0, extent)`` where that is given."""
-        if isinstance(value, int) or len(value.terms) == 1 and value.terms[0][1] == 1 and not is_compound(value):
+        if isinstance(value, int) or is_name(value):
             return value, ()
         name = self.fresh(stem)
         variable = Dim.symbol(name) if extent is None else Dim.index(name, extent)
         return variable, (Bind(variable, Position(value)),)
 
 
-def is_compound(value: Dim) -> bool:
-    return not (len(value.terms) == 1 and len(value.terms[0][0]) == 1 and hasattr(value.terms[0][0][0], "name"))
+def is_name(value: Dim) -> bool:
+    """Whether an expression is one symbol, nothing more."""
+    (monomial, coefficient), *more = value.terms
+    return not more and coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol)
 
 
 def nest(
@@ -169,7 +171,7 @@ def multiply_add(a: Data, b: Data, total: Data) -> Data:
     return Apply("add", (Apply("mul", (a, b)), total))
 
 
-def inside(access: Access, position: Mapping[str, DimLike], names: Iterable[str] | None = None) -> Data | None:
+def inside(access: Access, position: Mapping[str, DimLike]) -> Data | None:
     """Whether the access lies within its bounds there; None when it always does."""
     conditions: list[Data] = []
     for bound in access.bounds:

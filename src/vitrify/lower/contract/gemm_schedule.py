@@ -1,0 +1,182 @@
+"""Parameters of the register-tiled template by a model of its cost: cycles of each tile shape that occurs,
+whether the panels stay in cache, and how work divides into tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vitrify.ir.dims import Dim
+from vitrify.lower.contract import copying, emit, gemm
+from vitrify.lower.contract.axes import fuse
+from vitrify.lower.contract.problem import Contraction
+from vitrify.lower.contract.schedule import Schedule
+from vitrify.lower.target import Target
+
+GUESS = 64  # what a symbolic extent is taken for
+TASK_FLOPS = 3 << 19  # work worth handing to another thread
+MOST_TASKS = 24
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Extents as numbers: ``outer`` products of ``units`` x ``rows`` x ``inner`` rows, N columns, K terms."""
+
+    outer: int
+    units: int
+    rows: int
+    inner: int
+    n: int
+    k: int
+    symbolic_rows: bool
+    symbolic_columns: bool
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.outer * self.units * self.rows * self.inner * self.n * self.k
+
+
+def schedule(problem: Contraction, target: Target) -> Schedule | None:
+    """The cheapest tile and division; None where the template does not apply."""
+    if not problem.right or (problem.right[-1].extent == 1 and problem.rhs.constant is None):
+        return None
+    parts = copying.coordinates(problem.lhs, (*problem.batch, *problem.left, *problem.contracted))
+    copied = bool(problem.lhs.bounds) or problem.lhs.dtype is not problem.accumulate
+    if copied and parts is None:
+        return None
+    right = _right_mode(problem)
+    best: tuple[float, Schedule] | None = None
+    moved = copying.Copy.of(problem, "copy").moved() if copied else problem
+    for inner in (False, True):
+        geometry = gemm.Geometry.of(moved, right == gemm.IN_PLACE, inner)
+        if inner and (geometry.inner is None or not isinstance(geometry.inner.extent, int)):
+            continue
+        shape = _shape(moved, geometry)
+        for rows, vectors in _tiles(problem, target, shape):
+            cycles = _cycles(problem, target, shape, rows, vectors)
+            if best is None or cycles < best[0]:
+                best = cycles, _divide(problem, target, shape, rows, vectors, right, copied, inner)
+    return best[1] if best is not None else None
+
+
+def _right_mode(problem: Contraction) -> int:
+    rhs = problem.rhs
+    if rhs.constant is not None:
+        return gemm.PACKED
+    lane = problem.right[-1].name
+    if rhs.bounds or rhs.strides.get(lane, 0) != 1 or rhs.dtype is not problem.accumulate:
+        return gemm.PACKED_BY_KERNEL
+    rows = emit.known(emit.size(problem.left), GUESS)
+    k = [rhs.strides.get(a.name, 0) for a in problem.contracted if a.extent != 1]
+    span = max((emit.known(a.extent, GUESS) * rhs.dtype.itemsize * emit.known(s, 1 << 10) for a, s in zip(
+        [a for a in problem.contracted if a.extent != 1], k, strict=True)), default=0)  # fmt: skip
+    return gemm.PACKED_BY_KERNEL if rows >= 64 and span > 1 << 18 else gemm.IN_PLACE
+
+
+def _shape(problem: Contraction, g: gemm.Geometry) -> Shape:
+    units = [a for u in g.units for a in u.parts]
+    return Shape(
+        emit.known(emit.size(g.outer), GUESS), emit.known(emit.size(units), GUESS), emit.known(g.row.extent, GUESS),
+        g.width, emit.known(problem.right[-1].extent, GUESS), max(emit.known(g.k, GUESS), 1),
+        isinstance(g.row.extent, Dim), isinstance(problem.right[-1].extent, Dim),
+    )  # fmt: skip
+
+
+def _tiles(problem: Contraction, target: Target, shape: Shape) -> Iterator[tuple[int, int]]:
+    """Tile shapes that fit the registers: accumulators, one row of columns, one broadcast."""
+    lanes = gemm.lanes_of(problem, target)
+    most = max(-(-shape.n // lanes), 1)
+    for vectors in range(1, min(most, 8) + 1):
+        if shape.symbolic_columns and vectors > 3:
+            break
+        for rows in range(1, shape.rows + 1):
+            total = rows * shape.inner
+            if total > 16 or (total * vectors + vectors + 1 > target.vector_registers):
+                break
+            if shape.symbolic_rows and rows & (rows - 1):
+                continue
+            yield rows, vectors
+
+
+def _cycles(problem: Contraction, target: Target, shape: Shape, rows: int, vectors: int) -> float:
+    """Cycles of the whole product with this tile."""
+    lanes = gemm.lanes_of(problem, target)
+    columns = vectors * lanes
+    panel_bytes = shape.k * columns * problem.accumulate.itemsize
+    streamed = panel_bytes > target.l1_bytes // 2
+
+    def tile(height: int, width: int) -> float:
+        total = height * shape.inner
+        compute = total * width / 2
+        loads = (total + width) / 2
+        latency = 4.0
+        stream = width * target.vector_bytes / (32 if panel_bytes <= target.l2_bytes // 2 else 12) if streamed else 0.0
+        per_k = max(compute, loads, latency, stream) + 0.15 * (compute + loads)
+        return shape.k * per_k + total * width * (1.5 + problem.epilogue.cost) / 2 + 15
+
+    heights = _pieces(shape.rows, rows, shape.symbolic_rows)
+    widths = [(shape.n // columns, vectors)]
+    rest = -(-(shape.n % columns) // lanes)
+    if rest:
+        widths.append((1, rest))
+    return shape.outer * shape.units * sum(p * q * tile(h, w) for p, h in heights for q, w in widths)
+
+
+def _pieces(extent: int, rows: int, ladder: bool) -> list[tuple[int, int]]:
+    full, rest = divmod(extent, rows)
+    pieces = [(full, rows)] if full else []
+    if not ladder:
+        return pieces + ([(1, rest)] if rest else [])
+    step = 1 << (rows - 1).bit_length() >> 1
+    while step:
+        if rest & step:
+            pieces.append((1, step))
+        step >>= 1
+    return pieces
+
+
+def _divide(
+    problem: Contraction, target: Target, shape: Shape, rows: int, vectors: int, right: int, copied: bool, inner: bool
+) -> Schedule:
+    """Blocks of rows and panels such that tasks are many enough, large enough, and read little twice."""
+    lanes = gemm.lanes_of(problem, target)
+    panels = -(-shape.n // (vectors * lanes))
+    steps = shape.units if shape.units > 1 or _has_units(problem, inner) else max(shape.rows // rows, 1)
+    per_outer = shape.flops / max(shape.outer, 1)
+    wanted = max(1, min(MOST_TASKS, round(shape.flops / TASK_FLOPS)))
+    wanted = -(-wanted // max(shape.outer, 1)) if per_outer > TASK_FLOPS // 4 else 1
+    item = problem.accumulate.itemsize
+    lhs_bytes = shape.units * shape.rows * shape.inner * shape.k * item
+    rhs_bytes = shape.k * shape.n * item
+    best: tuple[float, int, int] | None = None
+    for groups in range(1, min(panels, wanted) + 1):
+        blocks = min(-(-wanted // groups), steps)
+        if groups * blocks < min(wanted, panels * steps) * 3 // 4:
+            continue
+        spill = 4.0 if lhs_bytes / blocks > target.l2_bytes / 2 and panels > groups else 1.0
+        moved = blocks * rhs_bytes + groups * lhs_bytes * spill
+        if best is None or moved < best[0]:
+            best = moved, groups, blocks
+    _, groups, blocks = best or (0.0, 1, 1)
+    row_block, panel_block = -(-steps // blocks), -(-panels // groups)
+    if shape.symbolic_rows or any(isinstance(a.extent, Dim) for a in problem.left):
+        row_block = max(1, round(TASK_FLOPS / max(1.0, per_outer / steps)))
+    alone = _single(problem, shape, panels, steps, row_block, panel_block)
+    copy = (gemm.COPIED_BY_TASK if alone else gemm.COPIED_BY_KERNEL) if copied else gemm.NOT_COPIED
+    return Schedule.of(
+        "gemm", rows=rows, inner=int(inner), vectors=vectors, row_block=row_block, panel_block=panel_block, copy=copy,
+        right=right,
+    )  # fmt: skip
+
+
+def _has_units(problem: Contraction, inner: bool) -> bool:
+    return len(fuse(problem.left, [problem.lhs])) > (2 if inner else 1)
+
+
+def _single(problem: Contraction, shape: Shape, panels: int, steps: int, row_block: int, panel_block: int) -> bool:
+    """Whether all of it is one task for sure."""
+    axes = (*problem.batch, *problem.left, *problem.right)
+    static = all(isinstance(a.extent, int) for a in axes)
+    return static and shape.outer == 1 and panel_block >= panels and row_block >= steps
+
+
