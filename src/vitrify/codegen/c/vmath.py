@@ -1,11 +1,11 @@
 """Vector math for generated kernels: the C text of exactly the functions a kernel uses.
 
 The functions are written once per element type in ``native/vmath_*.h`` and specialised here for a lane
-count. The text needs no C library and no intrinsics header. See ``docs/vector-math.md`` for the method and the
+count. The text needs no C library and no intrinsics header. ``docs/vector-math.md`` has the method and the
 error bounds.
 
-Kernels are compiled with ``-ffp-contract=fast-honor-pragmas`` (or ``on``, or ``off``): with plain ``fast`` clang
-fuses across the functions' own ``contract(off)`` and results could differ from one lane count to another.
+Kernels are compiled with ``-ffp-contract=off``, ``on`` or ``fast-honor-pragmas``. With plain ``fast`` clang
+ignores the functions' own ``contract(off)``, and results could differ from one lane count to another.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from vitrify.codegen.c.vmath_table import ARITY, CASTS, LANES
+from vitrify.codegen.c.vmath_table import ARITY, BOUNDS, CASTS, LANES
 from vitrify.errors import InvalidArgumentError
+
+__all__ = ["BOUNDS", "vmath_source"]
 
 _NATIVE: Final = Path(__file__).parent / "native"
 _HEADERS: Final = {
@@ -31,6 +33,7 @@ _HEADERS: Final = {
         "vmath_f64_pow.h",
         "vmath_f64_basic.h",
     ),
+    "cast": ("vmath_cast.h",),
     "scalar": ("vmath_scalar.h",),
 }
 _BITS: Final = {"f32": 32, "f64": 64}
@@ -54,7 +57,9 @@ _SCALEF: Final = {
     ("f64", 2): "__builtin_ia32_scalefpd128_mask(p, n, p, 0x3)",
 }
 _ITEM_NAME: Final = re.compile(r"VT\((\w+)\)\(|#define (VT_\w+)|\b(vt_\w+)(?=[(\[])")
-_TOKEN: Final = re.compile(r"\bVT(64)?\((\w+)\)|\b(V[FIU])(64)?\b|\b(V[SHBW])\b|\b(VT_\w+)\b|\b(vt_[a-z]\w*)\b")
+_TOKEN: Final = re.compile(
+    r"\bVT(64)?\((\w+)\)|\b(V[FIU])(64)?\b|\b(V[SHB])\b|\b(VT_\w+)\b|\b(vt_[a-z]\w*)\b"
+)
 _COMMENT: Final = re.compile(r"/\*.*?\*/\s*", re.DOTALL)
 
 
@@ -133,7 +138,7 @@ class _Emitter:
                 bits = "64" if vector_wide or item.kind == "f64" else "32"
                 return self.vector({"VF": "f", "VI": "i", "VU": "u"}[vector] + bits, lanes)
             if small:
-                return self.vector({"VS": "u16", "VH": "f16", "VB": "u8", "VW": "u64"}[small], lanes)
+                return self.vector({"VS": "u16", "VH": "f16", "VB": "u8"}[small], lanes)
             if macro:
                 return self._macro(item, macro, lanes)
             return self.function("scalar", scalar, 1) if scalar != item.name else scalar
@@ -187,22 +192,21 @@ def _public(emitter: _Emitter, name: str, dtype: str, lanes: int) -> None:
 def vmath_source(uses: Iterable[tuple[str, str, int]]) -> str:
     """The C text of the functions in ``uses`` and of everything they call, in a deterministic order.
 
-    Each use is ``(name, dtype, lanes)``: a name of :data:`vmath_table.ARITY` with dtype ``"f32"`` (lanes 1, 4, 8,
-    16) or ``"f64"`` (lanes 1, 2, 4, 8), which defines ``vt_<name>_<dtype>x<lanes>`` on ``vt_<dtype>x<lanes>``;
-    or a name of :data:`vmath_table.CASTS` with the dtype ``"cast"`` (lanes 1, 4, 8, 16), which defines
-    ``vt_<name>x<lanes>``. At one lane the types are plain scalars. Vector types are typedefs of
-    ``__attribute__((vector_size))`` types and may be repeated elsewhere.
+    Each use is ``(name, dtype, lanes)``: a name of :data:`vmath_table.ARITY` with dtype ``"f32"`` (lanes 1,
+    4, 8, 16) or ``"f64"`` (lanes 1, 2, 4, 8), which defines ``vt_<name>_<dtype>x<lanes>`` on the type
+    ``vt_<dtype>x<lanes>``; or a name of :data:`vmath_table.CASTS` with the dtype ``"cast"`` (lanes 1, 4, 8,
+    16), which defines ``vt_<name>x<lanes>``. At one lane the types are plain scalars. Vector types are
+    typedefs of ``__attribute__((vector_size))`` types and may be repeated elsewhere.
 
     Raises InvalidArgumentError for a name, dtype or lane count outside these.
     """
     emitter = _Emitter()
     for name, dtype, lanes in sorted(set(uses)):
-        known = CASTS if dtype == "cast" else ARITY
+        known: Iterable[str] = CASTS if dtype == "cast" else ARITY
         if dtype not in LANES or name not in known:
+            choices = f"one of {', '.join(known)}" if dtype in LANES else f"a dtype of {', '.join(LANES)}"
             raise InvalidArgumentError(
-                "no such vector math function",
-                expected=f"a function of {', '.join(sorted(known))} in f32 or f64" if dtype in LANES else "f32, f64, cast",
-                actual=f"{name} in {dtype}",
+                "no such vector math function", expected=choices, actual=f"{name} in {dtype}"
             )
         if lanes not in LANES[dtype]:
             raise InvalidArgumentError(

@@ -1,8 +1,10 @@
 /* Macros shared by every element type.  Nothing here needs a C library or an intrinsics header.
  *
- * The vmath_*.h files are specialised by vmath.py: VT(name) is the function of this element type and lane
- * count, VF / VI / VU its float, signed and unsigned vectors, VT_L the lane count.  VT64(name), VF64, VI64 and
- * VU64 are the f64 forms with the same lane count.  One blank line separates two items. */
+ * The vmath_*.h files are specialised by vmath.py: VT(name) is the function of this element type and
+ * lane count, VF / VI / VU its float, signed and unsigned vectors, VT_L the lane count.  VT64(name), VF64,
+ * VI64 and VU64 are the f64 forms with the same lane count.  One blank line separates two items. */
+
+#define VT_TO(x, type) __builtin_convertvector(x, type)
 
 #define VT_FMA(a, b, c) __builtin_elementwise_fma(a, b, c)
 

@@ -1,10 +1,13 @@
 /* f32: exponentials, logarithms and what is made of them.  See docs/vector-math.md for the bounds. */
 
-/* p * 2^n rounded once, subnormal results included; n is an integer below 252 in magnitude, z = n + 1.5 * 2^23. */
+/* p * 2^n rounded once, subnormal results included; n is an integer below 252 in magnitude and
+ * z = n + 1.5 * 2^23. */
 VT_FN VF VT(scale)(VF p, VF z, VF n) {
 #if VT_HAS_SCALEF
+  (void)z;
   return VT_SCALEF;
 #else
+  (void)n;
   VI i = (VI)((VU)z - 0x4b400000u);
   VI h = i >> 1;
   VU a = ((VU)h + 127u) << 23;
@@ -99,9 +102,9 @@ VT_FN VF VT(over_one_plus)(VF a, VF e) {
 /* Both signs from e = exp(-|x|), so that the small side keeps its relative accuracy. */
 VT_FN VF VT(sigmoid)(VF x) {
   VF z, n;
-  VF a = __builtin_elementwise_abs(x);
-  a = VT_MIN(a, 104.0f);
-  VF r = VT(exp_split)(-a, &z, &n);
+  VF c = -__builtin_elementwise_abs(x);
+  c = VT_MAX(c, -104.0f);
+  VF r = VT(exp_split)(c, &z, &n);
   VF e = VT(scale)(VT(exp_poly)(r), z, n);
   return VT(over_one_plus)(VT_SEL(x < 0.0f, e, VT_K(x, 1.0f)), e);
 }
@@ -109,12 +112,12 @@ VT_FN VF VT(sigmoid)(VF x) {
 /* x sigmoid(x); the factor x goes in before the scaling, so a subnormal e costs no accuracy. */
 VT_FN VF VT(silu)(VF x) {
   VF z, n;
-  VF a = __builtin_elementwise_abs(x);
-  a = VT_MIN(a, 112.0f);
-  VF p = VT(exp_poly)(VT(exp_split)(-a, &z, &n));
+  VF c = -__builtin_elementwise_abs(x);
+  c = VT_MAX(c, -112.0f);
+  VF p = VT(exp_poly)(VT(exp_split)(c, &z, &n));
   VF e = VT(scale)(p, z, n);
-  VF xe = VT(scale)(p * -a, z, n);
-  return VT_SEL(x > 112.0f, x, VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e));
+  VF xe = VT(scale)(p * c, z, n);
+  return VT_SEL(~(VI)(x <= 112.0f), x, VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e));
 }
 
 /* x = 2^k m with m in [sqrt(1/2), sqrt 2): returns m - 1; subnormals are scaled up first. */
@@ -123,7 +126,7 @@ VT_FN VF VT(log_split)(VF x, VF *k) {
   VU ix = (VU)VT_SEL(sub, x * 0x1p24f, x) - 0x3f3504f3u;
   VI e = (VI)ix >> 23;
   VF m = (VF)((ix & 0x7fffffu) + 0x3f3504f3u);
-  *k = __builtin_convertvector(e, VF) - VT_SEL(sub, VT_K(x, 24.0f), VT_K(x, 0.0f));
+  *k = VT_TO(e, VF) - VT_SEL(sub, VT_K(x, 24.0f), VT_K(x, 0.0f));
   return m - 1.0f;
 }
 
@@ -196,7 +199,7 @@ VT_FN VF VT(log1p_finite)(VF x) {
   VI e = (VI)ix >> 23;
   VF s = (VF)(0x40800000u - ((VU)e << 23));
   VF f = VT_FMA(x * 0.25f, s, VT_FMA(s, VT_K(x, 0.25f), VT_K(x, -1.0f)));
-  VF k = __builtin_convertvector(e, VF);
+  VF k = VT_TO(e, VF);
   return VT_FMA(k, VT_K(x, 0x1.62e43p-1f), VT(log_poly)(f));
 }
 

@@ -1,7 +1,7 @@
 /* f32: the error function and the activations made of it. */
 
-/* |x| < 1.1: x + x P(x^2). Above: 1 - Q(|x|)^8, where Q approximates erfc^(1/8); the power costs three products
- * instead of an exponential and its rounding is scaled down by erfc <= 0.12. */
+/* |x| < 1.1: x + x P(x^2). Above: 1 - Q(|x|)^8, where Q approximates erfc^(1/8); the power costs three
+ * products instead of an exponential and its rounding is scaled down by erfc <= 0.12. */
 VT_FN VF VT(erf)(VF x) {
   VF a = __builtin_elementwise_abs(x);
   VF b = VT_MIN(a, 3.93f);
@@ -93,5 +93,5 @@ VT_FN VF VT(gelu_tanh)(VF x) {
   VF p = VT(exp_neg)(u, ul, &z, &n);
   VF e = VT(scale)(p, z, n);
   VF xe = VT(scale)(p * -a, z, n);
-  return VT_SEL(x > 11.0f, x, VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e));
+  return VT_SEL(~(VI)(x <= 11.0f), x, VT(over_one_plus)(VT_SEL(x < 0.0f, xe, x), e));
 }

@@ -1,7 +1,7 @@
 /* f32: sine and cosine over the whole range. */
 
-/* x = n pi / 2 + r with |r| <= pi / 4 and a little; q holds n modulo 4 in its low bits. Above 2^17 the lanes that
- * need it are reduced one by one. */
+/* x = n pi / 2 + r with |r| <= pi / 4 and a little; q holds n modulo 4 in its low bits. Above 2^17 the
+ * lanes that need it are reduced one by one. */
 VT_FN VF VT(trig_split)(VF x, VU *q) {
   VF z = VT_H(x, VT_K(x, 0x1.45f306p-1f), 0x1.8p23f);
   VF n = z - 0x1.8p23f;

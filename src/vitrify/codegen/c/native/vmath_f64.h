@@ -1,11 +1,14 @@
 /* f64: exponentials, logarithms and what is made of them.  See docs/vector-math.md for the bounds. */
 
-/* p * 2^n rounded once, subnormal results included; n is an integer below 2044 in magnitude, z = n + 1.5 * 2^52.
- * The halves of n are taken with a bias, because 64-bit arithmetic shifts are slow before AVX-512. */
+/* p * 2^n rounded once, subnormal results included; n is an integer below 2044 in magnitude and
+ * z = n + 1.5 * 2^52. The halves of n are taken with a bias: 64-bit arithmetic shifts are slow before
+ * AVX-512. */
 VT_FN VF VT(scale)(VF p, VF z, VF n) {
 #if VT_HAS_SCALEF
+  (void)z;
   return VT_SCALEF;
 #else
+  (void)n;
   VU t = (VU)z - (0x4338000000000000ull - 4096ull);
   VU h = t >> 1;
   VU a = (h - 1025ull) << 52;
@@ -83,7 +86,8 @@ VT_FN VF VT(expm1)(VF x) {
   return VT_SEL(tiny, x, h + h);
 }
 
-/* With h = (e^(-2|x|) - 1) / 2: tanh |x| = -h / (1 + h), or 1 - (1 + 2h) / (1 + h) where that is closer to 1. */
+/* With h = (e^(-2|x|) - 1) / 2: tanh |x| = -h / (1 + h), or 1 - (1 + 2h) / (1 + h) where that is more
+ * accurate. */
 VT_FN VF VT(tanh)(VF x) {
   VF z, n;
   VF a = __builtin_elementwise_abs(x);
@@ -109,9 +113,9 @@ VT_FN VF VT(over_one_plus)(VF a, VF e) {
 /* Both signs from e = exp(-|x|), so that the small side keeps its relative accuracy. */
 VT_FN VF VT(sigmoid)(VF x) {
   VF z, n;
-  VF a = __builtin_elementwise_abs(x);
-  a = VT_MIN(a, 746.0);
-  VF r = VT(exp_split)(-a, &z, &n);
+  VF c = -__builtin_elementwise_abs(x);
+  c = VT_MAX(c, -746.0);
+  VF r = VT(exp_split)(c, &z, &n);
   VF e = VT(scale)(VT(exp_poly)(r), z, n);
   return VT(over_one_plus)(VT_SEL(x < 0.0, e, VT_K(x, 1.0)), e);
 }
@@ -119,12 +123,12 @@ VT_FN VF VT(sigmoid)(VF x) {
 /* x sigmoid(x); the factor x goes in before the scaling, so a subnormal e costs no accuracy. */
 VT_FN VF VT(silu)(VF x) {
   VF z, n;
-  VF a = __builtin_elementwise_abs(x);
-  a = VT_MIN(a, 760.0);
-  VF p = VT(exp_poly)(VT(exp_split)(-a, &z, &n));
+  VF c = -__builtin_elementwise_abs(x);
+  c = VT_MAX(c, -760.0);
+  VF p = VT(exp_poly)(VT(exp_split)(c, &z, &n));
   VF e = VT(scale)(p, z, n);
-  VF xe = VT(scale)(p * -a, z, n);
-  return VT_SEL(x > 760.0, x, VT(over_one_plus)(VT_SEL(x < 0.0, xe, x), e));
+  VF xe = VT(scale)(p * c, z, n);
+  return VT_SEL(~(VI)(x <= 760.0), x, VT(over_one_plus)(VT_SEL(x < 0.0, xe, x), e));
 }
 
 /* t - 2048 as a float, for the unsigned t below 2^52 that the exponent extractions leave. */
@@ -195,7 +199,8 @@ VT_FN VF VT(log2)(VF x) {
 VT_FN VF VT(log10)(VF x) {
   VF k;
   VF f = VT(log_split)(x, &k);
-  VF r = VT(log_rebase)(f, k * 0x1.34413509f6000p-2, k * 0x1.9fef311f12b36p-42, 0x1.bcb7b1526e50ep-2, 0x1.95355baaafad3p-57);
+  VF head = k * 0x1.34413509f6000p-2;
+  VF r = VT(log_rebase)(f, head, k * 0x1.9fef311f12b36p-42, 0x1.bcb7b1526e50ep-2, 0x1.95355baaafad3p-57);
   return VT(log_special)(x, r);
 }
 

@@ -12,8 +12,8 @@ VT_FN VF VT(round)(VF x) { return __builtin_elementwise_roundeven(x); }
 
 VT_FN VF VT(trunc)(VF x) { return __builtin_elementwise_trunc(x); }
 
-/* x = 2^(3 k) m with 1 <= m < 8; r = m^(-1/3) from a polynomial and one Halley step, y = m r^2, and a Newton step
- * on y^3 = m with the square of y in two floats. */
+/* x = 2^(3 k) m with 1 <= m < 8; r = m^(-1/3) from a polynomial and one Halley step, y = m r^2, and a Newton
+ * step on y^3 = m with the square of y in two floats. */
 VT_FN VF VT(cbrt)(VF x) {
   VF a = __builtin_elementwise_abs(x);
   VI sub = a < 0x1p-1022;
@@ -27,8 +27,9 @@ VT_FN VF VT(cbrt)(VF x) {
   r = VT_H(r, m, 0x1.641622801217dp-1);
   r = VT_H(r, m, -0x1.2c41c09ec293bp+0);
   r = VT_H(r, m, 0x1.ab857fe77369dp+0);
-  r = r * VT_SEL(j == 0.0, VT_K(x, 1.0), VT_SEL(j == 1.0, VT_K(x, 0x1.965fea53d6e3dp-1), VT_K(x, 0x1.428a2f98d728bp-1)));
-  m = m * VT_SEL(j == 0.0, VT_K(x, 1.0), VT_SEL(j == 1.0, VT_K(x, 2.0), VT_K(x, 4.0)));
+  VF w = VT_SEL(j == 1.0, VT_K(x, 0x1.965fea53d6e3dp-1), VT_K(x, 0x1.428a2f98d728bp-1));
+  r = VT_SEL(j == 0.0, r, r * w);
+  m = VT_SEL(j == 0.0, m, m * VT_SEL(j == 1.0, VT_K(x, 2.0), VT_K(x, 4.0)));
   VF h = VT_FMA(-m * r, r * r, VT_K(x, 1.0));
   r = VT_FMA(r * h, VT_FMA(h, VT_K(x, 0x1.c71c71c71c71cp-3), VT_K(x, 0x1.5555555555555p-2)), r);
   VF s = r * r;
@@ -67,5 +68,5 @@ VT_FN VF VT(fmod)(VF x, VF y) {
     active = active & (r >= b);
   }
   VF result = __builtin_elementwise_copysign(r, x);
-  return VT_SEL(valid, result, (x * y) / (x * y));
+  return VT_SEL(valid, result, VT_K(x, __builtin_nan("")));
 }

@@ -62,7 +62,7 @@ VT_FN VF VT(pow)(VF x, VF y) {
   VI invalid = (x < 0.0) & (a < __builtin_inf()) & ~whole;
   r = VT_SEL((a == 1.0) & (y == y), VT_K(x, 1.0), r);
   r = VT_SEL(negative & odd, -r, r);
-  r = VT_SEL((x != x) | (y != y), x + y, r);
+  r = VT_SEL(y != y, y, VT_SEL(x != x, x, r));
   r = VT_SEL(invalid & (y == y), VT_K(x, __builtin_nan("")), r);
   return VT_SEL((y == 0.0) | (x == 1.0), VT_K(x, 1.0), r);
 }

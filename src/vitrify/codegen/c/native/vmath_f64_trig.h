@@ -1,7 +1,7 @@
 /* f64: sine, cosine and tangent over the whole range. */
 
-/* x = n pi / 2 + r + *lo with |r| <= pi / 4 and a little; q holds n modulo 4 in its low bits. Above 2^20 the lanes
- * that need it are reduced one by one. */
+/* x = n pi / 2 + r + *lo with |r| <= pi / 4 and a little; q holds n modulo 4 in its low bits. Above 2^20 the
+ * lanes that need it are reduced one by one. */
 VT_FN VF VT(trig_split)(VF x, VF *lo, VU *q) {
   VF z = VT_H(x, VT_K(x, 0x1.45f306dc9c883p-1), 0x1.8p52);
   VF n = z - 0x1.8p52;

@@ -9,8 +9,8 @@ static const unsigned long long vt_two_over_pi[20] = {
   0x7527bac7ebe5f17bull, 0x3d0739f78a5292eaull, 0x6bfb5fb11f8d5d08ull, 0x56033046fc7b6babull,
 };
 
-/* x = (4 j + q) pi / 2 + r + *lo with |r| <= pi / 4 for 1 <= |x| < inf (Payne and Hanek 1983): only the 192 bits
- * of 2 / pi that matter modulo 4 are multiplied. Returns r; NaN for an infinity or a NaN. */
+/* x = (4 j + q) pi / 2 + r + *lo with |r| <= pi / 4 for 1 <= |x| < inf (Payne and Hanek 1983): only the 192
+ * bits of 2 / pi that matter modulo 4 are multiplied. Returns r; NaN for an infinity or a NaN. */
 static inline double vt_reduce_angle(double x, double *lo, long long *quadrant) {
   _Pragma("clang fp contract(off)")
   union { double f; unsigned long long u; } bits = {x}, two;
