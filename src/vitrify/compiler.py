@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vitrify.artifact.directory import Artifact, write_artifact
-from vitrify.artifact.manifest import Kernel, Manifest, Meta, Node, Port, Target as ManifestTarget
+from vitrify.artifact.manifest import Kernel, Manifest, Meta, Node, Port
+from vitrify.artifact.manifest import Target as ManifestTarget
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
 from vitrify.errors import InvalidArgumentError
@@ -20,36 +21,9 @@ from vitrify.lower.build import LowerOptions
 from vitrify.lower.model import lower_model
 from vitrify.lower.plan import Plan
 from vitrify.lower.target import TARGETS, Target, with_extensions
+from vitrify.options import CPU_FEATURES, CompileOptions, Progress
 from vitrify.rewrite.pipeline import Level, optimize
 from vitrify.toolchain.zig import Compiler
-
-# What /proc/cpuinfo must list for each extension of a target.
-CPU_FEATURES = {
-    "vnni": frozenset({"avx512_vnni"}), "bf16": frozenset({"avx512_bf16"}),
-    "amx-bf16": frozenset({"amx_tile", "amx_bf16"}), "amx-int8": frozenset({"amx_tile", "amx_int8"}),
-}  # fmt: skip
-Progress = Callable[[str, int, int], None]  # what, done, of how many
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """How a model is compiled.
-
-    ``targets``: names of payloads (``x86-64-v3``, ``x86-64-v4``, ``aarch64``, with extensions as in
-    ``x86-64-v4+bf16``); none for this machine's best. ``accurate`` rules out algorithms whose error is larger
-    than plain summation's (Winograd). ``bf16`` grants products of f32 tensors rounded to bf16.
-    """
-
-    targets: tuple[str, ...] = ()
-    optimization_level: Level = Level.ALL
-    accurate: bool = False
-    bf16: bool = False
-    input_shapes: Mapping[str, Sequence[int | str | None]] = field(default_factory=dict)
-    dim_overrides: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in self.targets:
-            resolve_target(name)
 
 
 def resolve_target(name: str) -> Target:
@@ -150,8 +124,8 @@ def build_artifact(
     dump.graph("imported", graph)
     if progress is not None:
         progress("optimising the graph", 0, 0)
-    graph = optimize(graph, options.optimization_level, dump=dump.graph)
-    names = options.targets or (default_target(options),)
+    graph = optimize(graph, Level(options.optimization_level), dump=dump.graph)
+    names = options.resolved_targets()
     compiler = compiler or Compiler()
     payloads = [compile_payload(graph, resolve_target(n), options, compiler, dump, progress) for n in names]
     files: dict[str, bytes] = {}
@@ -161,17 +135,6 @@ def build_artifact(
             files[f"weights-{payload.target.name}.bin"] = payload.weights
     manifest = _manifest(graph, payloads, meta or Meta(graph_name=graph.name), __version__)
     return write_artifact(path, manifest, files, replace=replace)
-
-
-def default_target(options: CompileOptions) -> str:
-    """The best target of this CPU, with the extensions that the options can use."""
-    from vitrify.runtime.cpu import detect, supported_targets
-
-    cpu = detect()
-    name = supported_targets(cpu)[0]
-    usable = [e for e, needs in CPU_FEATURES.items() if needs <= cpu.features]
-    wanted = [e for e in usable if options.bf16 and "bf16" in e]
-    return "+".join((name, *wanted)) if name == "x86-64-v4" else name
 
 
 def _manifest(graph: Graph, payloads: list[Payload], meta: Meta, version: str) -> Manifest:

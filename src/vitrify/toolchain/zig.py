@@ -8,9 +8,7 @@ through standard output, so nothing is ever half-written and no path gets into a
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -24,9 +22,8 @@ from typing import Protocol
 from vitrify.errors import InvalidArgumentError, ToolchainError
 from vitrify.lower.target import EXTENSIONS, Target
 from vitrify.runtime.threads import available_cpus
+from vitrify.toolchain.locate import CC_VARIABLE, locate
 
-#: Names a clang to use instead of the one in the ``ziglang`` wheel.
-CC_VARIABLE = "VITRIFY_CC"
 #: What ``sanitize`` may ask for.
 SANITIZERS = ("address", "undefined")
 
@@ -85,32 +82,6 @@ class _Children:
                 child.kill()
 
 
-def _zig() -> Path:
-    """The ``zig`` of the wheel. Raises ToolchainError when it is not installed."""
-    spec = importlib.util.find_spec("ziglang")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    for place in places:
-        binary = Path(place) / "zig"
-        if binary.is_file():
-            return binary
-    raise ToolchainError(
-        "the C compiler is missing",
-        expected="the ziglang wheel",
-        actual=f"ziglang without its program in {places[0]}" if places else "no module named ziglang",
-        hint=f"pip install 'vitrify[compile]', or set {CC_VARIABLE} to a clang",
-    )
-
-
-def _system(cc: str) -> Path:
-    found = shutil.which(cc)
-    if found is None:
-        raise ToolchainError(
-            "the C compiler that was asked for is missing", expected="a clang", actual=repr(cc),
-            hint=f"correct {CC_VARIABLE}, or unset it to use the ziglang wheel",
-        )  # fmt: skip
-    return Path(found)
-
-
 def _first_lines(text: str, count: int) -> str:
     lines = text.strip().splitlines()
     more = len(lines) - count
@@ -126,25 +97,26 @@ class Compiler:
     """
 
     def __init__(self, cc: str | None = None, *, store: ObjectStore | None = None) -> None:
-        named = cc or os.environ.get(CC_VARIABLE)
+        located = locate(cc)
+        # clang reads these as more include directories
+        ignored = ("CPATH", "C_INCLUDE_PATH")
+        self._environment = {k: v for k, v in os.environ.items() if k not in ignored}
         self.store = store
-        if named:
-            self.program = _system(named)
-            self._cc = [str(self.program)]
-            self._ld: list[str] | None = None
-            self._headers: list[str] = []
-            if "clang" not in self.version:
-                raise ToolchainError(
-                    f"{self.program} cannot compile what Vitrify generates", expected="a clang",
-                    actual=self.version, hint=f"set {CC_VARIABLE} to a clang",
-                )  # fmt: skip
-        else:
-            self.program = _zig()
+        self.program = located.path
+        self.fingerprint = located.fingerprint
+        if located.zig:
             self._cc = [str(self.program), "clang"]
-            self._ld = [str(self.program), "ld.lld"]
+            self._ld: list[str] | None = [str(self.program), "ld.lld"]
             self._headers = ["-nostdinc", "-isystem", str(self.program.parent / "lib" / "include")]
-        self._environment = {k: v for k, v in os.environ.items() if not k.startswith(("CPATH", "C_INCLUDE"))}
-
+            return
+        self._cc = [str(self.program)]
+        self._ld = None
+        self._headers = []
+        if "clang" not in self.version:
+            raise ToolchainError(
+                f"{self.program} cannot compile what Vitrify generates", expected="a clang",
+                actual=self.version, hint=f"set {CC_VARIABLE} to a clang",
+            )  # fmt: skip
     @cached_property
     def version(self) -> str:
         """The first line of ``--version``."""
@@ -154,14 +126,6 @@ class Compiler:
         except (OSError, subprocess.SubprocessError) as error:
             raise ToolchainError(f"{self.program} does not run: {error}") from None
         return found.stdout.strip().split("\n", 1)[0]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes whenever the compiler or its flags do. Costs one ``stat``, no process."""
-        binary = self.program.resolve()
-        found = binary.stat()
-        parts = (str(binary), found.st_size, found.st_mtime_ns, _FLAGS, _LINK_FLAGS)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     # ---- compiling
 

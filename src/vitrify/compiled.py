@@ -1,0 +1,95 @@
+"""Compiling a model: through the cache, to an artifact that sessions load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vitrify.artifact.directory import Artifact, Content, load_artifact, write_artifact
+from vitrify.cache import Cache, Entry, Write
+from vitrify.model_key import model_key, serialized
+from vitrify.options import CompileOptions, Progress, compile_options
+
+T = TypeVar("T")
+
+
+class CompiledArtifact(Artifact):
+    """An artifact in the cache, which keeps it for as long as this object lives.
+
+    ``compiled``: made just now, not found.
+    """
+
+    def __init__(self, artifact: Artifact, entry: Entry) -> None:
+        super().__init__(artifact.path, artifact.manifest)
+        self.compiled = entry.compiled
+        self._entry = entry
+
+    def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Artifact:
+        """Writes the artifact as the directory ``path``, in one step or not at all, and returns it.
+        ArtifactError when something is there (another artifact is replaced if ``replace``)."""
+        files: dict[str, Content] = {name: Path(self.path, name) for name in self.manifest.files}
+        return write_artifact(path, self.manifest, files, replace=replace)
+
+
+def compile(
+    model: Any,
+    *,
+    options: CompileOptions | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    **named: Any,
+) -> CompiledArtifact:
+    """``model`` (a path, bytes, or an ``onnx.ModelProto``) as an artifact, from the cache where it is there.
+
+    Options are given as :class:`CompileOptions`, or by name: ``compile("m.onnx", accurate=True)``.
+    Raises InvalidModelError, NoSuchFileError, ExternalDataError, UnsupportedError (all that is not
+    supported at once), InvalidArgumentError, ToolchainError; CacheError for a ``cache_dir`` that is none.
+    """
+    chosen = compile_options(options, named)
+    artifact, entry = fetch(model, chosen, load_artifact, cache_dir=cache_dir, progress=progress)
+    return CompiledArtifact(artifact, entry)
+
+
+def fetch(
+    model: Any,
+    options: CompileOptions,
+    load: Callable[[Path], T],
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[T, Entry]:
+    """What ``load`` makes of the artifact of ``model``, and the cache's entry of it."""
+    cache = Cache(cache_dir)
+    if not isinstance(model, (str, os.PathLike)):
+        model = serialized(model)
+    key = model_key(model, options, cache)
+    return cache.fetch(key, lambda: _build(model, options, cache, progress), load)
+
+
+def _build(model: Any, options: CompileOptions, cache: Cache, progress: Progress | None) -> Write:
+    # Only here the compiler is imported: what is cached needs none of it.
+    from vitrify.artifact.manifest import Meta
+    from vitrify.compiler import build_artifact
+    from vitrify.frontends.onnx import load_onnx
+    from vitrify.toolchain.zig import Compiler
+
+    if progress is not None:
+        progress("reading the model", 0, 0)
+    imported = load_onnx(model, input_shapes=options.input_shapes, dim_overrides=options.dim_overrides)
+    described = imported.metadata
+    meta = Meta(
+        producer_name=described.producer_name,
+        graph_name=described.graph_name,
+        domain=described.domain,
+        description=described.description,
+        version=described.version,
+        custom_metadata_map=dict(described.custom_metadata_map),
+    )
+    compiler = Compiler(store=cache)
+
+    def write(path: Path) -> None:
+        build_artifact(imported.graph, path, options, meta=meta, compiler=compiler, progress=progress)
+
+    return write

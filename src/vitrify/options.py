@@ -1,0 +1,138 @@
+"""What a compile may be told. Kept apart from the compiler: a cached model is found without importing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from typing import Any
+
+from vitrify.errors import InvalidArgumentError
+from vitrify.runtime.cpu import detect, supported_targets
+
+#: Called with what is being done, how much of it is done, and how much there is (0: not known).
+Progress = Callable[[str, int, int], None]
+
+#: What /proc/cpuinfo must list for each extension of a target.
+CPU_FEATURES = {
+    "vnni": frozenset({"avx512_vnni"}), "bf16": frozenset({"avx512_bf16"}),
+    "amx-bf16": frozenset({"amx_tile", "amx_bf16"}), "amx-int8": frozenset({"amx_tile", "amx_int8"}),
+}  # fmt: skip
+_EXTENSIBLE = "x86-64-v4"
+
+
+class OptLevel(IntEnum):
+    """How much the compiler may do. Results differ between levels only by rounding."""
+
+    NONE = 0  # as the model says
+    BASIC = 1  # folding, dead code, common subexpressions
+    EXTENDED = 2  # and fusion
+    ALL = 3  # and layouts
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a model is compiled. Values that mean nothing raise InvalidArgumentError.
+
+    - ``targets``: names of payloads (``x86-64-v3``, ``x86-64-v4``, ``aarch64``, with extensions as in
+      ``x86-64-v4+bf16``); none for this machine's best.
+    - ``optimization_level``: see :class:`OptLevel`.
+    - ``accurate``: no algorithm whose rounding error is larger than plain summation's (no Winograd).
+    - ``bf16``: products of matrices and convolutions in bfloat16 with sums in float32: about three
+      significant digits, a tolerance that the caller grants.
+    - ``input_shapes``: for an input's name its dims: numbers fix them, names and None leave them open.
+    - ``dim_overrides``: numbers for named dims.
+    """
+
+    targets: tuple[str, ...] = ()
+    optimization_level: OptLevel = OptLevel.ALL
+    accurate: bool = False
+    bf16: bool = False
+    input_shapes: Mapping[str, Sequence[int | str | None]] = field(default_factory=dict)
+    dim_overrides: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+        object.__setattr__(self, "targets", targets)
+        for target in targets:
+            _check_target(target)
+        level = self.optimization_level
+        if isinstance(level, bool) or level not in tuple(OptLevel):
+            levels = ", ".join(f"{known.name} = {known.value}" for known in OptLevel)
+            raise _refused("optimization_level", f"one of {levels}", level)
+        object.__setattr__(self, "optimization_level", OptLevel(level))
+        for name in ("accurate", "bf16"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise _refused(name, "True or False", value)
+        _check_shapes(self.input_shapes)
+        _check_overrides(self.dim_overrides)
+
+    def resolved_targets(self) -> tuple[str, ...]:
+        """``targets``, with none resolved for this machine. Raises PlatformError on unknown machines and
+        InvalidArgumentError where no known target runs."""
+        if self.targets:
+            return self.targets
+        cpu = detect()
+        names = supported_targets(cpu)
+        if not names:
+            raise _refused("targets", "a name: this CPU runs none of the known targets", "none")
+        usable = [e for e, needs in CPU_FEATURES.items() if needs <= cpu.features]
+        wanted = [e for e in usable if self.bf16 and "bf16" in e]
+        return ("+".join((names[0], *wanted)) if names[0] == _EXTENSIBLE else names[0],)
+
+    def identity(self) -> str:
+        """What of the options the compiled code depends on, as text."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["targets"] = self.resolved_targets()
+        values["input_shapes"] = sorted((k, tuple(v)) for k, v in self.input_shapes.items())
+        values["dim_overrides"] = sorted(self.dim_overrides.items())
+        return repr(sorted(values.items()))
+
+
+def compile_options(options: CompileOptions | None, given: Mapping[str, Any]) -> CompileOptions:
+    """``options``, or those ``given`` by name. InvalidArgumentError for both, and for unknown names."""
+    if options is not None and not isinstance(options, CompileOptions):
+        raise _refused("options", "CompileOptions", options)
+    if options is not None and given:
+        raise InvalidArgumentError(
+            "options are given twice", expected="CompileOptions, or options by name", actual=", ".join(given)
+        )
+    known = [f.name for f in fields(CompileOptions)]
+    if unknown := [name for name in given if name not in known]:
+        raise InvalidArgumentError(
+            "unknown option", expected=f"one of {', '.join(known)}", actual=", ".join(unknown)
+        )
+    return options or CompileOptions(**given)
+
+
+def _refused(name: str, expected: str, actual: object) -> InvalidArgumentError:
+    return InvalidArgumentError(f"option {name}", expected=expected, actual=repr(actual))
+
+
+def _check_target(name: object) -> None:
+    from vitrify.runtime.cpu import TARGETS
+
+    base, *extensions = name.split("+") if isinstance(name, str) else [""]
+    if base not in TARGETS:
+        raise _refused("targets", " or ".join(TARGETS), name)
+    unknown = [e for e in extensions if e not in CPU_FEATURES]
+    if unknown or (extensions and base != _EXTENSIBLE):
+        raise _refused("targets", f"{_EXTENSIBLE} with + and some of {', '.join(CPU_FEATURES)}", name)
+
+
+def _check_shapes(shapes: object) -> None:
+    if not isinstance(shapes, Mapping):
+        raise _refused("input_shapes", "dims by the inputs' names", shapes)
+    for name, dims in shapes.items():
+        fitting = isinstance(dims, Sequence) and not isinstance(dims, (str, bytes))
+        if not fitting or not all(d is None or isinstance(d, str) or _is_size(d) for d in dims):
+            raise _refused(f"input_shapes[{name!r}]", "numbers, names of dims, or None", dims)
+
+
+def _check_overrides(overrides: object) -> None:
+    if not isinstance(overrides, Mapping) or not all(_is_size(v) for v in overrides.values()):
+        raise _refused("dim_overrides", "numbers by the dims' names", overrides)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
