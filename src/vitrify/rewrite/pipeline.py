@@ -8,10 +8,15 @@ from enum import IntEnum
 from typing import Protocol
 
 from vitrify.ir.graph import Graph
+from vitrify.ir.verify import verify
+from vitrify.rewrite.activations import Activations
 from vitrify.rewrite.common_subexpressions import CommonSubexpressions
 from vitrify.rewrite.dead_code import DeadCode
+from vitrify.rewrite.fold_affine import FoldAffine
 from vitrify.rewrite.fold_constants import FoldConstants
+from vitrify.rewrite.layout import Layout
 from vitrify.rewrite.materialise import Materialise
+from vitrify.rewrite.merge_contracts import MergeContracts
 from vitrify.rewrite.simplify import Simplify
 
 
@@ -45,10 +50,18 @@ PIPELINE: list[tuple[Level, Pass]] = [
     (Level.BASIC, Simplify()),
     # Equal values become one value before rules compare values.
     (Level.BASIC, CommonSubexpressions()),
-    (Level.BASIC, DeadCode()),
     # Weights must be arrays before anything folds into them, and no movement comes after that unfolds them.
     (Level.BASIC, Materialise()),
-    # What the passes above left behind or made equal.
+    # While activations are still spelled as exporters do; constants that fold into weights would hide them.
+    (Level.EXTENDED, Activations()),
+    # Before affine folding: convolution and normalisation become neighbours once no permute is between them.
+    (Level.ALL, Layout()),
+    (Level.EXTENDED, FoldAffine()),
+    # When all weights are final.
+    (Level.EXTENDED, MergeContracts()),
+    # What the passes above made possible, equal, or useless.
+    (Level.EXTENDED, Simplify()),
+    (Level.EXTENDED, Materialise()),
     (Level.BASIC, CommonSubexpressions()),
     (Level.BASIC, DeadCode()),
 ]
@@ -61,8 +74,6 @@ def optimize(graph: Graph, level: Level, *, dump: Callable[[str, Graph], None] |
     """
     checked = int(os.environ.get("VITRIFY_DEBUG") or 0) >= 1
     if checked:
-        from vitrify.ir.verify import verify
-
         verify(graph)
     for least, entry in PIPELINE:
         if level < least:

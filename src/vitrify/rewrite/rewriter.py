@@ -17,6 +17,7 @@ from vitrify.errors import VerifyError
 from vitrify.ir import graph as g
 from vitrify.ir.builder import Builder
 from vitrify.ir.graph import Graph, Node, Op, Value
+from vitrify.rewrite.dead_code import DeadCode
 
 Results = Union[Value, tuple[Value, ...], None]
 
@@ -51,6 +52,11 @@ class Rewriter(Builder):
     def add(self, op: Op, *inputs: Value, names: Sequence[str] = ()) -> tuple[Value, ...]:
         found = self._rewritten(op, inputs)
         return super().add(op, *inputs, names=names) if found is None else found
+
+    def unruled(self, op: Op, *inputs: Value) -> Value:
+        """The op's result without asking the rules, for a rule that would apply to it forever."""
+        (value,) = super().add(op, *inputs)
+        return value
 
     def _rewritten(self, op: Op, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
         for candidate in self.rules.get(type(op), ()):
@@ -112,8 +118,10 @@ def index_rules(rules: Iterable[Rule]) -> dict[type[Op], list[Rule]]:
 def rewrite(graph: Graph, rules: Iterable[Rule], fired: Counter[str] | None = None) -> Graph:
     """``graph`` and its bodies after one sweep of ``rules``, in their order; ``graph`` itself when none fits.
 
-    Replaced nodes stay behind where nothing reads them: remove dead code afterwards."""
-    return sweep(graph, index_rules(rules), Counter() if fired is None else fired)
+    What the rules replaced is gone from the result; ``graph`` must have no dead code either, or rules that
+    ask whether a value is used once say no too often."""
+    swept = sweep(graph, index_rules(rules), Counter() if fired is None else fired)
+    return graph if swept is graph else DeadCode().run(swept)
 
 
 def sweep(
