@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import shutil
 import stat
-import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Union
 
 from ..errors import ArtifactError
 from .manifest import LEAF_BYTES, MANIFEST_NAME, MAX_BYTES, FileEntry, Manifest, encode, parse
 
-#: Contents of a file to write: bytes in memory, or another file to copy.
-Content = Union[bytes, bytearray, memoryview, Path]
+# threading, shutil and pathlib are imported where they are needed: together they take longer to import
+# than a small artifact takes to load.
+
+#: Contents of a file to write: bytes in memory, or the path of another file to copy.
+Content = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]"]
 
 _DAMAGED = "the artifact is damaged; compile the model again or fetch a fresh copy"
 _PARALLEL_LEAVES = 8  # below this a thread costs more than it saves
@@ -42,19 +42,24 @@ def _leaf_digests(data: memoryview, expected: tuple[str, ...] | None = None) -> 
                 different = True
 
     extra = min(count // _PARALLEL_LEAVES, _MAX_HASH_THREADS, len(os.sched_getaffinity(0))) - 1
-    threads = [threading.Thread(target=work) for _ in range(extra)]
-    for thread in threads:
-        thread.start()
-    work()
-    for thread in threads:
-        thread.join()
+    if extra > 0:
+        from threading import Thread
+
+        threads = [Thread(target=work) for _ in range(extra)]
+        for thread in threads:
+            thread.start()
+        work()
+        for thread in threads:
+            thread.join()
+    else:
+        work()
     return digests
 
 
 class MappedFile:
     """A file of an artifact, checked, mapped read-only and kept open. ``data`` is page-aligned."""
 
-    def __init__(self, path: Path, entry: FileEntry) -> None:
+    def __init__(self, path: str, entry: FileEntry) -> None:
         self.path = path
         self.fd = -1
         try:
@@ -92,13 +97,13 @@ class Artifact:
     :meth:`verify` checks them all.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: str, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
 
     def map(self, name: str) -> MappedFile:
         """The file, checked against its digests. Raises ArtifactError when it differs."""
-        return MappedFile(self.path / name, self.manifest.files[name])
+        return MappedFile(os.path.join(self.path, name), self.manifest.files[name])
 
     def verify(self) -> None:
         """Checks every file; ArtifactError for the first that differs."""
@@ -106,7 +111,7 @@ class Artifact:
             self.map(name)
 
     def __repr__(self) -> str:
-        return f"Artifact({str(self.path)!r})"
+        return f"Artifact({self.path!r})"
 
 
 def load_artifact(path: str | os.PathLike[str]) -> Artifact:
@@ -115,14 +120,14 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
     Checks the manifest, and that the directory holds exactly the files it lists, each of the stated
     size. Raises ArtifactError when it is missing, damaged, incomplete or holds anything more.
     """
-    root = Path(path)
+    root = os.fspath(path)
     try:
-        with open(root / MANIFEST_NAME, "rb") as file:
+        with open(os.path.join(root, MANIFEST_NAME), "rb") as file:
             encoded = file.read(MAX_BYTES + 1)
         found = {entry.name: entry for entry in os.scandir(root)}
     except OSError as error:
         raise ArtifactError(
-            f"{root}: not an artifact: {error.strerror}: {Path(error.filename or root).name}",
+            f"{root}: not an artifact: {error.strerror}: {os.path.basename(error.filename or root)}",
             hint=f"an artifact is a directory with a {MANIFEST_NAME}",
         ) from None
     manifest = parse(encoded)
@@ -138,17 +143,21 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
         size = found[name].stat(follow_symlinks=False).st_size
         if size != entry.size:
             raise ArtifactError(
-                f"{root / name}: wrong size", expected=f"{entry.size} bytes", actual=size, hint=_DAMAGED
+                f"{os.path.join(root, name)}: wrong size",
+                expected=f"{entry.size} bytes",
+                actual=size,
+                hint=_DAMAGED,
             )
     return Artifact(root, manifest)
 
 
-def _write_file(path: Path, content: Content) -> FileEntry:
+def _write_file(path: str, content: Content) -> FileEntry:
     """Writes and flushes one file; its entry."""
     with open(path, "xb") as file:
-        if isinstance(content, Path):
+        if isinstance(content, (str, os.PathLike)):
             with open(content, "rb") as source:
-                shutil.copyfileobj(source, file, LEAF_BYTES)
+                while block := source.read(LEAF_BYTES):
+                    file.write(block)
         else:
             file.write(content)
         file.flush()
@@ -164,7 +173,7 @@ def _write_file(path: Path, content: Content) -> FileEntry:
         return FileEntry(size, tuple(_leaf_digests(view)))
 
 
-def _move_into_place(staged: Path, path: Path, replace: bool) -> None:
+def _move_into_place(staged: str, path: str, replace: bool) -> None:
     """Renames ``staged`` to ``path``; an artifact in its place goes only when ``replace`` says so."""
     if os.path.lexists(path) and not replace:
         raise ArtifactError(f"{path}: already exists", hint="choose another path, or ask to replace it")
@@ -172,14 +181,20 @@ def _move_into_place(staged: Path, path: Path, replace: bool) -> None:
         os.rename(staged, path)  # onto nothing, or onto an empty directory
         return
     except OSError as error:
-        if not replace or not (path / MANIFEST_NAME).is_file():
+        if not replace or not os.path.isfile(os.path.join(path, MANIFEST_NAME)):
             raise ArtifactError(
                 f"{path}: cannot be written: {error.strerror}", hint="only an artifact is ever replaced"
             ) from None
-    old = staged.with_name(staged.name + ".old")
+    old = staged + ".old"
     os.rename(path, old)
     os.rename(staged, path)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(directory: str) -> None:
+    from shutil import rmtree
+
+    rmtree(directory, ignore_errors=True)
 
 
 def write_artifact(
@@ -193,17 +208,20 @@ def write_artifact(
     Raises ArtifactError when ``path`` exists (an artifact there is replaced if ``replace``), when it
     cannot be written, or when manifest and files do not fit together.
     """
-    root = Path(os.path.abspath(path))
-    staged = root.with_name(f".{root.name}.{os.getpid()}-{os.urandom(6).hex()}")
+    root = os.path.abspath(path)
+    parent, name = os.path.split(root)
+    staged = os.path.join(parent, f".{name}.{os.getpid()}-{os.urandom(6).hex()}")
+    _check_names(files)
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        staged.mkdir()
+        os.makedirs(parent, exist_ok=True)
+        os.mkdir(staged)
         try:
-            entries = {name: _write_file(staged / name, files[name]) for name in sorted(_plain_names(files))}
-            _write_file(staged / MANIFEST_NAME, encode(manifest._replace(files=entries)))
+            entries = {file: _write_file(os.path.join(staged, file), files[file]) for file in sorted(files)}
+            encoded = encode(manifest._replace(files=entries))
+            _write_file(os.path.join(staged, MANIFEST_NAME), encoded)
             _move_into_place(staged, root, replace)
         except BaseException:
-            shutil.rmtree(staged, ignore_errors=True)
+            _remove(staged)
             raise
     except OSError as error:
         raise ArtifactError(
@@ -212,9 +230,7 @@ def write_artifact(
     return load_artifact(root)
 
 
-def _plain_names(files: Iterable[str]) -> list[str]:
-    names = list(files)
-    for name in names:
-        if os.sep in name or name in ("", ".", "..", MANIFEST_NAME):
+def _check_names(files: Iterable[str]) -> None:
+    for name in files:
+        if os.path.basename(name) != name or name in ("", ".", "..", MANIFEST_NAME):
             raise ArtifactError(f"{name!r}: not a file name of an artifact", hint="use plain names")
-    return names

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -97,8 +96,9 @@ class Manifest(NamedTuple):
 T = TypeVar("T")
 Parser = Callable[[Any, str], T]
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_HEX = frozenset("0123456789abcdef")
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_MAX_NAME = 200
 
 
 def _refuse(where: str, expected: str, actual: object) -> ArtifactError:
@@ -140,13 +140,19 @@ def _dtype(value: Any, where: str) -> str:
 
 
 def _file_name(value: Any, where: str) -> str:
-    if type(value) is not str or not _FILE_NAME.match(value) or value == MANIFEST_NAME:
+    if (
+        type(value) is not str
+        or not 0 < len(value) <= _MAX_NAME
+        or not _NAME_CHARACTERS.issuperset(value)
+        or value[0] in "._-"
+        or value == MANIFEST_NAME
+    ):
         raise _refuse(where, "a plain file name", value)
     return value
 
 
 def _digest(value: Any, where: str) -> str:
-    if type(value) is not str or not _DIGEST.match(value):
+    if type(value) is not str or len(value) != 64 or not _HEX.issuperset(value):
         raise _refuse(where, "64 lowercase hexadecimal digits", value)
     return value
 

@@ -10,10 +10,10 @@ import _ctypes
 import ctypes
 import os
 import sys
-import threading
+from _thread import RLock, allocate_lock  # threading takes a millisecond to import
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, Structure, addressof, c_char_p, c_int, c_int32, c_int64, c_uint32, c_void_p
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # its stubs leave it out
@@ -50,7 +50,8 @@ class _Python(Structure):
             for name in (
                 "none", "dict_type", "array_type", "Py_IncRef", "Py_DecRef", "PyDict_GetItemWithError",
                 "PyDict_Size", "PyList_New", "PyList_SetItem", "PyLong_FromLongLong", "PyCapsule_GetPointer",
-                "PyErr_Clear", "PyEval_SaveThread", "PyEval_RestoreThread", "array_new",
+                "PyErr_Clear", "PyErr_Fetch", "PyErr_Restore", "PyEval_SaveThread",
+                "PyEval_RestoreThread", "array_new", "session_end",
             )
         ),
     ]  # fmt: skip
@@ -109,9 +110,10 @@ class _Table(Structure):
         ("abi", c_uint32),
         ("size", c_uint32),
         ("model", POINTER(_Model)),
-        ("pool_create", ctypes.CFUNCTYPE(c_void_p, POINTER(_Os), c_int32)),
+        ("provide", ctypes.CFUNCTYPE(c_void_p, POINTER(_Os), POINTER(_Python), c_int32)),
         ("pool_reset", ctypes.CFUNCTYPE(None, c_void_p)),
         ("parallel_for", c_void_p),
+        ("capsule_end", c_void_p),
         ("session_create", ctypes.CFUNCTYPE(c_void_p, POINTER(_Config))),
         ("session_destroy", ctypes.CFUNCTYPE(None, c_void_p)),
         ("call", c_void_p),
@@ -147,7 +149,7 @@ def _address(function: Any) -> int | None:
 
 def _array_table() -> Any:
     """NumPy's table of C functions, after checking that arrays are laid out as payloads read them."""
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer = ctypes.pythonapi["PyCapsule_GetPointer"]
     pointer.restype, pointer.argtypes = c_void_p, [ctypes.py_object, c_char_p]
     table = (c_void_p * (_NEW_FROM_DESCR + 1)).from_address(pointer(_multiarray_umath._ARRAY_API, None))
     probe = np.zeros((3, 5), np.float32)
@@ -168,76 +170,56 @@ def _array_table() -> Any:
     return table
 
 
-class _Process:
-    """What all sessions of a process share. Filled at the first load, never freed: pool threads live on."""
+class _Library:
+    """The payload in one file, opened once however many sessions use it.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._provider: Payload | None = None
-        os.register_at_fork(after_in_child=self._after_fork)
+    It is opened through its descriptor, so that what was checked is what is loaded, whatever happens
+    to the path. The dynamic loader remembers every name it opened a library by: so there is one name
+    for a file, and the descriptor in it stays open, hence unique, until the library is unloaded.
+    """
 
-    def provide(self, payload: Payload) -> None:
-        """At the first load: resolves the functions and makes the pool, whose code is this payload's."""
-        with self._lock:
-            if self._provider is not None:
-                return
-            libc = ctypes.CDLL(None)
-            self.os = _Os(*[_address(getattr(libc, field[0])) for field in _Os._fields_])
-            arrays = _array_table()
-            functions = [field[0] for field in _Python._fields_ if field[0].startswith("Py")]
-            self.python = _Python(
-                object.__basicsize__, id(None), id(dict), id(np.ndarray),
-                *[_address(getattr(ctypes.pythonapi, name)) for name in functions],
-                arrays[_NEW_FROM_DESCR],
-            )  # fmt: skip
-            self.pool: int = payload.table.pool_create(ctypes.byref(self.os), available_cpus()) or 0
-            if not self.pool:
-                raise OutOfMemoryError("no memory for the thread pool")
-            payload.pin()
-            self._provider = payload
-
-    @property
-    def parallel_for(self) -> int:
-        assert self._provider is not None
-        address: int = self._provider.table.parallel_for
-        return address
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # another thread may have held it
-        if self._provider is not None:
-            self._provider.table.pool_reset(self.pool)
-
-
-_process = _Process()
-
-
-class Payload:
-    """A loaded payload; unloaded when nothing refers to it any more, unless it provides the pool."""
+    lock = RLock()  # recursive: the garbage collector may release one while another is opened
+    loaded: ClassVar[dict[tuple[int, int], _Library]] = {}
 
     def __init__(self, file: MappedFile) -> None:
-        self._handle = 0
-        # Through the descriptor, which stays open: a path could meanwhile name another file, and the
-        # dynamic loader would take an equal path for the library it already has.
-        self._file = file
+        self.file = file
+        self.users = 0
         try:
-            library = ctypes.CDLL(f"/proc/self/fd/{file.fd}", mode=ctypes.RTLD_LOCAL | os.RTLD_NOW)
+            self.cdll = ctypes.CDLL(f"/proc/self/fd/{file.fd}", mode=ctypes.RTLD_LOCAL | os.RTLD_NOW)
         except OSError as error:
             raise PlatformError(f"{file.path}: the system cannot load it: {error}") from None
-        self._handle = library._handle
         try:
-            self.table = _Table.in_dll(library, "vt_payload")
+            self.table = _Table.in_dll(self.cdll, "vt_payload")
         except ValueError:
+            _ctypes.dlclose(self.cdll._handle)
             raise ArtifactError(f"{file.path}: not a payload: vt_payload is not in it") from None
         if (self.table.abi, self.table.size) != (ABI_VERSION, ctypes.sizeof(_Table)):
+            found = self.table.abi
+            _ctypes.dlclose(self.cdll._handle)
             raise ArtifactError(
                 f"{file.path}: made for another runtime", expected=f"interface {ABI_VERSION}",
-                actual=self.table.abi, hint="compile the model again with this version",
+                actual=found, hint="compile the model again with this version",
             )  # fmt: skip
         self.model = self.table.model.contents
 
-    def pin(self) -> None:
-        """Keeps the payload loaded until the process ends: pool threads run its code."""
-        self._handle = 0
+    @classmethod
+    def acquire(cls, file: MappedFile) -> _Library:
+        """The library of ``file``, loaded if it is not; for each call there has to be a release."""
+        found = os.fstat(file.fd)
+        key = (found.st_dev, found.st_ino)
+        with cls.lock:
+            library = cls.loaded.get(key)
+            if library is None:
+                library = cls.loaded[key] = cls(file)
+            library.users += 1
+            return library
+
+    def release(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                _Library.loaded = {key: other for key, other in self.loaded.items() if other is not self}
+                _ctypes.dlclose(self.cdll._handle)
 
     def check(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
         """Raises ArtifactError unless the payload's arguments are those of the manifest."""
@@ -256,58 +238,136 @@ class Payload:
                 hint="compile the model again",
             )  # fmt: skip
 
-    def __del__(self) -> None:
-        # At the end of the process other threads may still be inside.
-        if self._handle and not sys.is_finalizing():
-            _ctypes.dlclose(self._handle)
+
+class _Process:
+    """What all sessions of a process share. Filled at the first load, never freed: pool threads live on."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._provider: _Library | None = None
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def provide(self, library: _Library) -> None:
+        """At the first load: resolves the functions and makes the pool, whose code is this library's."""
+        with self._lock:
+            if self._provider is not None:
+                return
+            libc = ctypes.CDLL(None)
+            self.os = _Os(*[_address(getattr(libc, field[0])) for field in _Os._fields_])
+            arrays = _array_table()
+            functions = [field[0] for field in _Python._fields_ if field[0].startswith("Py")]
+            self.python = _Python(
+                object.__basicsize__, id(None), id(dict), id(np.ndarray),
+                *[_address(ctypes.pythonapi[name]) for name in functions],
+                arrays[_NEW_FROM_DESCR],
+                ctypes.cast(_end_callback, c_void_p),
+            )  # fmt: skip
+            table = library.table
+            self.pool: int = (
+                table.provide(ctypes.byref(self.os), ctypes.byref(self.python), available_cpus()) or 0
+            )
+            if not self.pool:
+                raise OutOfMemoryError("no memory for the thread pool")
+            # At the end of the process its threads still run, and sessions may still be destroyed.
+            library.users += 1
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(_end_callback))
+            self.parallel_for: int = table.parallel_for
+            self.capsule_end: int = table.capsule_end
+            self._provider = library
+
+    def _after_fork(self) -> None:
+        # Another thread may have held them.
+        self._lock = allocate_lock()
+        _Library.lock = RLock()
+        if self._provider is not None:
+            self._provider.table.pool_reset(self.pool)
 
 
-class NativeSession:
-    """The native state of one session. Owned by its builtin, so that it lives as long as a call can."""
+_process = _Process()
 
-    def __init__(
-        self,
-        payload: Payload,
-        weights: MappedFile | None,
-        names: Sequence[str],
-        input_dtypes: Sequence[np.dtype[Any]],
-        output_dtypes: Sequence[np.dtype[Any]],
-        *,
-        threads: int,
-        memory_limit: int,
-    ) -> None:
-        self._session: int | None = None
-        _process.provide(payload)
-        self._payload = payload
-        self._objects = (list(names), list(input_dtypes), list(output_dtypes))
-        self._arrays = [(c_void_p * max(len(part), 1))(*map(id, part)) for part in self._objects]
-        self._weights = None if weights is None else np.frombuffer(weights.data, np.uint8)
-        if payload.model.weights_bytes != (0 if self._weights is None else self._weights.size):
-            raise ArtifactError("payload and weights disagree on their size", hint="compile the model again")
-        config = _Config(
-            ctypes.pointer(_process.os), ctypes.pointer(_process.python),
-            _process.parallel_for, _process.pool,
-            None if self._weights is None else self._weights.ctypes.data,
-            *self._arrays, memory_limit, threads, available_cpus(),
-        )  # fmt: skip
-        self._session = payload.table.session_create(ctypes.byref(config))
-        if not self._session:
-            raise OutOfMemoryError("no memory for the session")
-        doc = b"feed -> outputs, None or status"
-        self._method = _MethodDef(b"run", payload.table.call, _METH_O, doc)
+#: Sessions by their address, each with its library and the objects that it refers to.
+_sessions: dict[int, tuple[_Library, list[Any]]] = {}
 
-    def make_call(self) -> NativeCall:
-        """The builtin. It holds this object, and must be the only one to be called on it."""
-        api = ctypes.pythonapi
-        capsule_new, function_new = api.PyCapsule_New, api.PyCFunction_NewEx
-        capsule_new.restype, capsule_new.argtypes = ctypes.py_object, [c_void_p, c_char_p, c_void_p]
-        function_new.restype = ctypes.py_object
-        function_new.argtypes = [c_void_p, ctypes.py_object, ctypes.py_object]
-        capsule = capsule_new(self._session, None, None)
-        call: NativeCall = function_new(addressof(self._method), capsule, self)
-        return call
 
-    def __del__(self) -> None:
-        if self._session and not sys.is_finalizing():
-            self._payload.table.session_destroy(self._session)
-            self._session = None
+_capsule_pointer = ctypes.PYFUNCTYPE(c_void_p, c_void_p, c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+_capsule_new = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, c_char_p, c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
+_function_new = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.py_object, c_void_p)(
+    ("PyCFunction_NewEx", ctypes.pythonapi)
+)
+
+
+def _end(
+    capsule: int,
+    # Bound here: at the end of the process a module's names go before the last session may.
+    pointer: Any = _capsule_pointer,
+    sessions: dict[int, tuple[_Library, list[Any]]] = _sessions,
+    finalizing: Callable[[], bool] = sys.is_finalizing,
+) -> None:
+    """Frees a session when its capsule dies with the builtin, hence when no call can come any more. (A
+    ``__del__`` would not do: in a reference cycle it runs while the builtin can still be called.)"""
+    if not finalizing():  # else other threads may still be inside a run
+        address = pointer(capsule, None)
+        library, _ = sessions.pop(address)
+        library.table.session_destroy(address)
+        library.release()
+
+
+_end_callback = ctypes.PYFUNCTYPE(None, c_void_p)(_end)
+
+
+def _create(
+    library: _Library,
+    weights: MappedFile | None,
+    objects: Sequence[Sequence[object]],
+    threads: int,
+    memory_limit: int,
+) -> tuple[int, list[Any]]:
+    """The address of a new session, and what has to live as long."""
+    _process.provide(library)
+    arrays = [(c_void_p * max(len(part), 1))(*map(id, part)) for part in objects]
+    constants = None if weights is None else np.frombuffer(weights.data, np.uint8)
+    if library.model.weights_bytes != (0 if constants is None else constants.size):
+        raise ArtifactError("payload and weights disagree on their size", hint="compile the model again")
+    config = _Config(
+        ctypes.pointer(_process.os), ctypes.pointer(_process.python),
+        _process.parallel_for, _process.pool,
+        None if constants is None else constants.ctypes.data,
+        *arrays, memory_limit, threads, available_cpus(),
+    )  # fmt: skip
+    address = library.table.session_create(ctypes.byref(config))
+    if not address:
+        raise OutOfMemoryError("no memory for the session")
+    return address, [objects, arrays, constants, weights]
+
+
+def make_call(
+    payload: MappedFile,
+    weights: MappedFile | None,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    dtypes: tuple[Sequence[np.dtype[Any]], Sequence[np.dtype[Any]]],
+    *,
+    threads: int,
+    memory_limit: int,
+) -> NativeCall:
+    """A builtin that runs a payload: feed -> outputs, None or status. It owns the native session.
+
+    ``dtypes`` are the exact dtype objects of the inputs' and the outputs' arrays; ``memory_limit`` is
+    in bytes, 0 for none. Raises PlatformError when the system cannot load the payload, ArtifactError
+    when payload, weights and manifest do not fit together, OutOfMemoryError.
+    """
+    library = _Library.acquire(payload)
+    try:
+        library.check(inputs, outputs)
+        objects = ([port.name for port in inputs], *dtypes)
+        address, kept = _create(library, weights, objects, threads, memory_limit)
+    except BaseException:
+        library.release()
+        raise
+    method = _MethodDef(b"run", library.table.call, _METH_O, b"feed -> outputs, None or status")
+    _sessions[address] = (library, [*kept, method])
+    capsule = _capsule_new(address, None, _process.capsule_end)
+    call: NativeCall = _function_new(addressof(method), capsule, None)
+    return call

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from .cpu import choose, detect
 from .feed import Array, native_dtype, normalise
-from .native import NativeSession, Payload
+from .native import make_call
 from .options import SessionOptions
 from .threads import default_threads
 
@@ -86,17 +86,16 @@ class Session:
         self._inputs, self._outputs = manifest.inputs, manifest.outputs
         self._dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._inputs]
         self._positions = {port.name: index for index, port in enumerate(self._outputs)}
-        payload = Payload(self.artifact.map(self.target.payload))
-        payload.check(self._inputs, self._outputs)
-        self._call = NativeSession(
-            payload,
-            None if self.target.weights is None else self.artifact.map(self.target.weights),
-            [port.name for port in self._inputs],
-            self._dtypes,
-            [native_dtype(BY_NAME[port.dtype]) for port in self._outputs],
+        weights = self.target.weights
+        self._call = make_call(
+            self.artifact.map(self.target.payload),
+            None if weights is None else self.artifact.map(weights),
+            self._inputs,
+            self._outputs,
+            (self._dtypes, [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]),
             threads=self.threads,
             memory_limit=limit,
-        ).make_call()
+        )
 
     def run(
         self,
@@ -146,10 +145,11 @@ class Session:
             raise InvalidArgumentError(
                 "output_names", expected="a list of names, or None", actual=repr(names)
             )
-        unknown = [name for name in names if name not in self._positions]
+        known = list(self._positions)
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise InvalidArgumentError(
-                "output_names", expected=f"names among {', '.join(self._positions)}",
+                "output_names", expected=f"names among {', '.join(known)}",
                 actual=", ".join(map(repr, unknown)), hint="get_outputs() lists the outputs",
             )  # fmt: skip
         return [self._positions[name] for name in names]
@@ -194,4 +194,4 @@ class Session:
         return self._options
 
     def __repr__(self) -> str:
-        return f"Session({str(self.artifact.path)!r}, target={self.target.target!r}, threads={self.threads})"
+        return f"Session({self.artifact.path!r}, target={self.target.target!r}, threads={self.threads})"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 
 
-def _read(path: Path) -> str:
+def _read(*path: str) -> str:
     try:
-        return path.read_text("ascii", "replace")
+        with open(os.path.join(*path), "rb") as file:
+            return file.read().decode("ascii", "replace")
     except OSError:
         return ""
 
@@ -21,10 +21,10 @@ def _number(text: str) -> int | None:
         return None
 
 
-def _levels(mount: Path, group: str) -> list[Path]:
+def _levels(mount: str, group: str) -> list[str]:
     """The group's directory and its ancestors up to the mount point: each may carry a limit."""
     parts = [part for part in group.split("/") if part not in ("", "..")]
-    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+    return [os.path.join(mount, *parts[:depth]) for depth in range(len(parts), -1, -1)]
 
 
 def _quota(limit: str, period: str) -> float | None:
@@ -35,39 +35,39 @@ def _quota(limit: str, period: str) -> float | None:
     return numerator / denominator
 
 
-def cgroup_quota(root: Path = Path("/")) -> float | None:
+def cgroup_quota(root: str = "/") -> float | None:
     """The least CPU quota that applies to this process, in CPUs, or None without one.
 
     Understands version 2 (``cpu.max``) and version 1 (``cpu.cfs_quota_us``), at the process's group
     and at every level above. ``root`` holds ``proc`` and ``sys``.
     """
-    mounts = root / "sys/fs/cgroup"
+    mounts = os.path.join(root, "sys/fs/cgroup")
     found: list[float | None] = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in _read(root, "proc/self/cgroup").splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if hierarchy == "0" and not controllers:
             for level in _levels(mounts, group):
-                limit = _read(level / "cpu.max").split()
+                limit = _read(level, "cpu.max").split()
                 if len(limit) == 2:
                     found.append(_quota(*limit))
         elif "cpu" in controllers.split(","):
-            for mount in (mounts / "cpu", mounts / "cpu,cpuacct", mounts / controllers):
-                for level in _levels(mount, group):
+            for mount in {"cpu", "cpu,cpuacct", controllers}:
+                for level in _levels(os.path.join(mounts, mount), group):
                     limit_us, period_us = (
-                        _read(level / "cpu.cfs_quota_us"),
-                        _read(level / "cpu.cfs_period_us"),
+                        _read(level, "cpu.cfs_quota_us"),
+                        _read(level, "cpu.cfs_period_us"),
                     )
                     found.append(_quota(limit_us, period_us))
     return min((quota for quota in found if quota is not None), default=None)
 
 
-def physical_cores(cpus: set[int], root: Path = Path("/")) -> int:
+def physical_cores(cpus: set[int], root: str = "/") -> int:
     """How many distinct cores ``cpus`` belong to; CPUs whose topology is not known count as cores."""
-    base = root / "sys/devices/system/cpu"
+    base = os.path.join(root, "sys/devices/system/cpu")
     cores = set()
     for cpu in cpus:
-        siblings = _read(base / f"cpu{cpu}/topology/thread_siblings_list").strip()
+        siblings = _read(base, f"cpu{cpu}/topology/thread_siblings_list").strip()
         cores.add(siblings or str(cpu))
     return len(cores)
 

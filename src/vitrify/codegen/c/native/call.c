@@ -347,6 +347,20 @@ static void session_destroy(vt_session *s) {
     host_release(s);
 }
 
+/* A destructor may run while an exception is on its way; the loader's Python code must not see it. */
+static void capsule_end(vt_object *capsule) {
+    vt_object *type, *value, *traceback;
+    python_calls.error_fetch(&type, &value, &traceback);
+    python_calls.session_end(capsule);
+    python_calls.error_restore(type, value, traceback);
+}
+
+static void *provide(const vt_os *os, const vt_python *python, int32_t cpus) {
+    os_calls = *os;
+    python_calls = *python;
+    return vt_pool_create(os, cpus);
+}
+
 static vt_session *session_create(const vt_config *config) {
     os_calls = *config->os;
     python_calls = *config->python;
@@ -364,9 +378,10 @@ VT_EXPORT const vt_payload_table vt_payload = {
     .abi = VT_ABI_VERSION,
     .size = sizeof(vt_payload_table),
     .model = &vt_plan,
-    .pool_create = vt_pool_create,
+    .provide = provide,
     .pool_reset = vt_pool_reset,
     .parallel_for = vt_pool_parallel_for,
+    .capsule_end = capsule_end,
     .session_create = session_create,
     .session_destroy = session_destroy,
     .call = call,

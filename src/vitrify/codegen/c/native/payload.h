@@ -41,11 +41,14 @@ typedef struct vt_python {
     vt_object *(*long_from)(long long value);
     void *(*capsule_pointer)(vt_object *capsule, const char *name);
     void (*error_clear)(void);
+    void (*error_fetch)(vt_object **type, vt_object **value, vt_object **traceback);
+    void (*error_restore)(vt_object *type, vt_object *value, vt_object *traceback);
     void *(*save_thread)(void);
     void (*restore_thread)(void *state);
     /* PyArray_NewFromDescr: takes a reference to the dtype */
     vt_object *(*array_new)(vt_object *type, vt_object *dtype, int rank, const intptr_t *dims,
                             const intptr_t *strides, void *data, int flags, vt_object *base);
+    void (*session_end)(vt_object *capsule); /* the loader's: destroys the session, may unload its payload */
 } vt_python;
 
 /* Everything one session fixes. Arrays are owned by the loader and outlive the session. */
@@ -70,9 +73,11 @@ typedef struct vt_payload_table {
     uint32_t abi;
     uint32_t size;
     const vt_model *model;
-    void *(*pool_create)(const vt_os *os, int32_t cpus); /* NULL when memory is refused */
-    void (*pool_reset)(void *pool);                      /* in a forked child, before any run */
+    /* These four are used of the first payload that a process loads, which is never unloaded. */
+    void *(*provide)(const vt_os *os, const vt_python *python, int32_t cpus); /* the pool, or NULL */
+    void (*pool_reset)(void *pool); /* in a forked child, before any run */
     vt_parallel_for parallel_for;
+    void (*capsule_end)(vt_object *capsule); /* the destructor of every session's capsule */
     vt_session *(*session_create)(const vt_config *config); /* NULL when memory is refused */
     void (*session_destroy)(vt_session *session);
     /* A METH_O builtin whose self is a capsule of the session: feed -> a list of all outputs; None

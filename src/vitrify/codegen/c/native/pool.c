@@ -47,6 +47,7 @@ typedef struct {
     _Alignas(LINE) uint64_t gate;
     _Alignas(LINE) int64_t next; /* the next task to hand out */
     _Alignas(LINE) job current;  /* written only while nobody is inside */
+    _Alignas(LINE) int32_t spinners;
     _Alignas(LINE) uint32_t busy;
     uint32_t owner_asleep;
     uint32_t sleepers;
@@ -91,27 +92,32 @@ static void sleep_for_job(pool *p, uint64_t last_job) {
     p->os.mutex_unlock(p->lock);
 }
 
-/* Spin while that is cheaper than being woken: not where threads outnumber CPUs, and no longer than
- * until another thread turns out to want this CPU. */
-static void wait_for_job(pool *p, uint64_t last_job) {
+/* Spin while that is cheaper than being woken, and no longer than until another thread turns out to
+ * want this CPU. Returns whether a job came. */
+static int spin_for_job(pool *p, uint64_t last_job) {
     const vt_os *os = &p->os;
-    if (__atomic_load_n(&p->workers, __ATOMIC_RELAXED) < p->cpus) {
-        int64_t start = now_ns(os), yielded = start;
-        for (;;) {
-            for (int i = 0; i < CHECKS_PER_CLOCK; i++) {
-                if (joinable(__atomic_load_n(&p->gate, __ATOMIC_RELAXED), last_job)) return;
-                CPU_RELAX();
-            }
-            int64_t now = now_ns(os);
-            if (now - start > SPIN_NS) break;
-            if (now - yielded > YIELD_NS) {
-                os->sched_yield();
-                yielded = now_ns(os);
-                if (yielded - now > PREEMPT_NS) break;
-            }
+    int64_t start = now_ns(os), yielded = start;
+    for (;;) {
+        for (int i = 0; i < CHECKS_PER_CLOCK; i++) {
+            if (joinable(__atomic_load_n(&p->gate, __ATOMIC_RELAXED), last_job)) return 1;
+            CPU_RELAX();
+        }
+        int64_t now = now_ns(os);
+        if (now - start > SPIN_NS) return 0;
+        if (now - yielded > YIELD_NS) {
+            os->sched_yield();
+            yielded = now_ns(os);
+            if (yielded - now > PREEMPT_NS) return 0;
         }
     }
-    sleep_for_job(p, last_job);
+}
+
+/* At most as many workers spin as there are CPUs besides the owner's. */
+static void wait_for_job(pool *p, uint64_t last_job) {
+    int32_t others = __atomic_fetch_add(&p->spinners, 1, __ATOMIC_RELAXED);
+    int found = others < p->cpus - 1 && spin_for_job(p, last_job);
+    __atomic_fetch_sub(&p->spinners, 1, __ATOMIC_RELAXED);
+    if (!found) sleep_for_job(p, last_job);
 }
 
 static void leave(pool *p) {
