@@ -34,6 +34,7 @@ class RegionEpilogue:
     def __init__(self, step: Step, scope: KernelScope, leaves: dict[Value, Leaf]) -> None:
         self.step, self.scope, self.leaves = step, scope, leaves
         self.axes = step.index[step.anchor.output]
+        self.lane_axis = _lane_axis(step.anchor, self.axes)
         self.serial = 0
         self.cost = len(step.members)
         self._used_status = False
@@ -49,8 +50,7 @@ class RegionEpilogue:
         self, position: Mapping[str, DimLike], value: Data, lanes: int, count: DimLike | None
     ) -> Sequence[Stmt]:
         """See :class:`vitrify.lower.contract.problem.Epilogue`."""
-        last = self.axes[-1] if self.axes else 0
-        vector = str(last) if isinstance(last, Dim) and lanes > 1 else None
+        vector = self.lane_axis if lanes > 1 else None
         self.serial += 1
         emitter = Emitter(self.scope, lanes, vector, count, f"e{self.serial}_")
         anchor = self.step.anchor.output
@@ -64,6 +64,16 @@ class RegionEpilogue:
             self.scope.status()
         body = rename(tuple(emitter.statements), {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)})
         return self.scope.safe_body(body)
+
+
+def _lane_axis(node: Node, axes: tuple[DimLike, ...]) -> str | None:
+    """The axis that vectors of results run along (:attr:`Contraction.lane_axis`)."""
+    op = node.op
+    assert isinstance(op, g.Contract)
+    batch = len(op.lhs_batch)
+    left = batch + len(op.free(0, node.inputs[0].rank))
+    found = [a for a in axes[left:] if isinstance(a, Dim)] or [a for a in axes[:batch] if isinstance(a, Dim)]
+    return str(found[-1]) if found else None
 
 
 def lower_contract(low: Lowering, step: Step, materialised: set[Value]) -> None:
@@ -96,12 +106,16 @@ def _problem(
     right, right_operand = _access(low, rhs, "rhs", rhs_axes, scope, materialised)
     granted = low.options.bf16 and lhs.dtype is F32 and rhs.dtype is F32
     problem = Contraction(
-        *(tuple(Axis(n, extents[n]) for n in names[part]) for part in ("batch", "left", "right")),
-        tuple(Axis(n, extents[n]) for n in over),
+        *(_loops(names[part], extents) for part in ("batch", "left", "right")), _loops(over, extents),
         left, right, op.dtype.compute, epilogue, _dims(low, scope),
         accurate=low.options.accurate, precision=BF16 if granted else F32,
     )  # fmt: skip
     return problem, {"lhs": left_operand, "rhs": right_operand}
+
+
+def _loops(names: Sequence[str], extents: Mapping[str, DimLike]) -> tuple[Axis, ...]:
+    """Axes of one position are no loops."""
+    return tuple(Axis(n, extents[n]) for n in names if extents[n] != 1)
 
 
 def step_axes(epilogue: RegionEpilogue) -> tuple[DimLike, ...]:
@@ -129,12 +143,13 @@ def _access(
         address = address + i * stride
     form = linear_in(address, variables)
     assert form is not None
-    strides = {axes[i]: scope.safe(form.coefficients.get(v, 0)) for i, v in enumerate(variables)}
+    loops = [(v, axes[i]) for i, v in enumerate(variables) if value.shape[i] != 1]
+    strides = {name: scope.safe(form.coefficients.get(v, 0)) for v, name in loops}
     bounds = []
     for position, extent in found.conditions:
         inside = linear_in(position, variables)
         assert inside is not None
-        steps = {axes[i]: int(str(c)) for i, v in enumerate(variables) if (c := inside.coefficients.get(v, 0)) != 0}
+        steps = {name: int(str(c)) for v, name in loops if (c := inside.coefficients.get(v, 0)) != 0}
         bounds.append(Bound(scope.safe(inside.offset), steps, scope.safe(extent)))
     constant = found.base.constant
     access = Access(

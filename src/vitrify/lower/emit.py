@@ -76,6 +76,9 @@ class Emitter:
     # ---- registers
 
     def let(self, value: Data) -> Register:
+        """A new register, unless the value is one already."""
+        if isinstance(value, Register):
+            return value
         register = Register(f"{self.prefix}{self.serial}", value.type)
         self.serial += 1
         self.statements.append(L.Let(register, value))

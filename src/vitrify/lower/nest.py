@@ -26,6 +26,7 @@ from vitrify.lower.target import Target
 from vitrify.lower.views import Index
 
 TASK_WORK = 1 << 14  # operations worth handing to another thread
+TILE_ELEMENTS = 1 << 14
 TILE_COST = 8  # a value this expensive is kept rather than computed again
 
 
@@ -165,9 +166,14 @@ class NestBuilder:
         for value, phases in seen.items():
             op = made[value].op
             costly = isinstance(op, g.Map) and SCALAR[op.fn].cost >= TILE_COST and self.is_full(value)
-            if costly and len(phases) > 1:
+            if costly and len(phases) > 1 and self._tile_fits():
                 result.setdefault(phases[0], []).append(value)
         return result
+
+    def _tile_fits(self) -> bool:
+        """Scratch has a size known at compile time."""
+        row = product(self.region.space[a] for a in self.region.reduced)
+        return isinstance(row, int) and row <= TILE_ELEMENTS
 
     # ---- building
 

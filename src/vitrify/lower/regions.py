@@ -52,6 +52,9 @@ class Partitioner:
         self.live = self._live()
 
     def run(self) -> Partition:
+        for node in self.live:
+            if isinstance(node.op, g.Contract):
+                self.materialised.update(contract_base(v) for v in node.inputs)
         for node in self.graph.nodes:
             if node not in self.live or node in self.step_of:
                 continue
@@ -95,8 +98,6 @@ class Partitioner:
         self.materialised.update(node.inputs)
 
     def _contract(self, node: Node) -> None:
-        for operand in node.inputs:
-            self.materialised.add(contract_base(operand))
         axes = tuple(
             0 if n == 1 else Dim.index(f"a{i}", n) for i, n in enumerate(node.output.shape)
         )
@@ -114,8 +115,8 @@ class Partitioner:
         self._close(step)
 
     def _close(self, step: Step) -> None:
-        """Views at the end of a region are left to their readers, unless they are results of the graph."""
-        results = set(self.graph.outputs)
+        """Views at the end of a region are left to their readers, unless they must be in memory."""
+        results = set(self.graph.outputs) | self.materialised
         changed = True
         while changed:
             changed = False

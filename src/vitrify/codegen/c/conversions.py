@@ -24,6 +24,10 @@ def conversion(printer: KernelPrinter, text: str, source: VType, to: DType, satu
         name = defs.type(VType(target, lanes))
         return f"({name})({value})" if lanes == 1 else f"__builtin_convertvector({value}, {name})"
 
+    if origin.bits == 4:  # only the low half of the byte counts
+        byte = I8 if origin.min() else U8
+        wrapped = _wrap4(printer, text, byte, lanes)
+        return wrapped if to is byte else conversion(printer, wrapped, VType(byte, lanes), to, saturate)
     if to is BOOL:
         if origin.is_float and origin.bits < 32:
             return conversion(printer, conversion(printer, text, source, F32, True), VType(F32, lanes), BOOL, True)
