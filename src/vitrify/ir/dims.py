@@ -120,7 +120,7 @@ class Dim:
         return _text(self)
 
 
-DimLike = Union[int, Dim]  # noqa: UP007 - names a class whose operators take it
+DimLike = Union[int, Dim]
 Shape = tuple[DimLike, ...]
 
 

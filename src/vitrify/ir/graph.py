@@ -152,18 +152,28 @@ class Slice(Op):
         for start, step, size, extent in zip(self.starts, self.steps, self.sizes, x.shape, strict=True):
             if isinstance(start, int) and isinstance(size, int) and isinstance(extent, int) and size:
                 last = start + (size - 1) * step
-                inside = 0 <= min(start, last) and max(start, last) < extent
+                inside = min(start, last) >= 0 and max(start, last) < extent
                 require(inside, f"slice of {size} from {start} by {step} leaves {x}")
         return (Type(x.dtype, self.sizes),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pad(Op):
-    """A constant border: ``low`` before and ``high`` after, per axis, neither negative."""
+    """A constant border: ``low`` before and ``high`` after, per axis, neither negative. Two are equal where
+    their values are the same number to the bit: 0.0 is not -0.0, nan is nan."""
 
     low: Shape
     high: Shape
     value: float | int | bool
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pad) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Shape, Shape, str]:
+        return (self.low, self.high, repr(self.value))
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         (x,) = inputs
@@ -300,7 +310,7 @@ class Gather(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         x, *indices = inputs
-        inside = bool(indices) and 0 <= self.axis and self.axis + len(indices) <= x.rank
+        inside = bool(indices) and self.axis >= 0 and self.axis + len(indices) <= x.rank
         require(inside, f"gather of {len(indices)} axes from {self.axis} of {x}")
         same = all(i.dtype.is_int and i.shape == indices[0].shape for i in indices)
         require(same, "gather takes integer indices of one shape, got " + _list(indices))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from vitrify.ir import graph as g
-from vitrify.ir.dims import Dim, DimLike, Symbol, evaluate
+from vitrify.ir.dims import Dim, DimLike, Symbol, evaluate, symbols
 from vitrify.ir.dtypes import BOOL, F32, DType, from_numpy
 from vitrify.ir.graph import Graph, Node, Op, Value
 from vitrify.ir.scalar import SCALAR
@@ -49,8 +49,9 @@ def interpret(
     """
     arrays = _ordered(graph, feeds)
     bound = bind_dims(graph, arrays, dims)
-    with np.errstate(all="ignore"):
-        return [np.array(a, order="C", copy=True) for a in _run(graph, arrays, bound)]
+    results = [np.array(a, order="C", copy=True) for a in _run(graph, arrays, bound)]
+    _check_assumptions(graph, bound)
+    return results
 
 
 def bind_dims(graph: Graph, arrays: Sequence[Array], dims: Mapping[str, int] | None = None) -> Dims:
@@ -76,11 +77,17 @@ def bind_dims(graph: Graph, arrays: Sequence[Array], dims: Mapping[str, int] | N
         if array.shape != expected_shape:
             expected = f"{value.type} = {list(expected_shape)}"
             raise InterpretError(f"input {value.name!r} has shape {list(array.shape)}, expected {expected}")
-    for left, right in graph.assumptions:
-        if _size(left, bound) != _size(right, bound):
-            sides = f"{_size(left, bound)} and {_size(right, bound)}"
-            raise InterpretError(f"the graph assumes {left} == {right}, got {sides}")
+    _check_assumptions(graph, bound)
     return bound
+
+
+def _check_assumptions(graph: Graph, dims: Dims) -> None:
+    """Those whose dims are bound: a run-time dim is known only when the graph has run."""
+    for left, right in graph.assumptions:
+        if all(s.name in dims for s in symbols(left) | symbols(right)):
+            sides = _size(left, dims), _size(right, dims)
+            if sides[0] != sides[1]:
+                raise InterpretError(f"the graph assumes {left} == {right}, got {sides[0]} and {sides[1]}")
 
 
 def evaluate_node(node: Node, arrays: Sequence[Array], dims: Mapping[str, int]) -> list[Array]:
@@ -261,7 +268,7 @@ def _slice(op: g.Slice, arrays: Sequence[Array], dims: Dims, node: Node) -> list
     for axis, (begin, step, size) in enumerate(zip(op.starts, op.steps, sizes, strict=True)):
         start, extent = _size(begin, dims), x.shape[axis]
         last = start + (size - 1) * step
-        if size and not (0 <= min(start, last) and max(start, last) < extent):
+        if size and not (min(start, last) >= 0 and max(start, last) < extent):
             where = f"positions {start} to {last} leave axis {axis} of {list(x.shape)}"
             raise InterpretError(f"{_where(node)}: {where}")
         stop = last + (1 if step > 0 else -1)
