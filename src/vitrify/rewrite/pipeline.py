@@ -70,7 +70,7 @@ PIPELINE: list[tuple[Level, Pass]] = [
 def optimize(graph: Graph, level: Level, *, dump: Callable[[str, Graph], None] | None = None) -> Graph:
     """``graph`` after the passes of ``level``; it stays as it is. ``dump`` gets each pass's name and result.
 
-    With ``VITRIFY_DEBUG`` >= 1 the graph is verified after every pass (:class:`vitrify.errors.VerifyError`).
+    With ``VITRIFY_DEBUG`` >= 1 the graph is verified after every pass (:class:`vitrify.ir.verify.IRError`).
     """
     checked = int(os.environ.get("VITRIFY_DEBUG") or 0) >= 1
     if checked:

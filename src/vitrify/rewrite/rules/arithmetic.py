@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from math import frexp, isfinite
 
-import numpy as np
-
 from vitrify.ir import graph as g
 from vitrify.ir.dtypes import BOOL, DType
 from vitrify.ir.graph import Value
@@ -123,9 +121,8 @@ def divide_by_power_of_two(rw: Rewriter, op: g.Map, inputs: tuple[Value, ...]) -
     known = number(divisor)
     if known is None or not isfinite(known) or abs(frexp(known)[0]) != 0.5:
         return None
-    reciprocal = np.asarray(1 / known).astype(divisor.dtype.numpy)
-    normal = 2.0 ** (2 - (1 << (divisor.dtype.exponent - 1)))
-    if not isfinite(float(reciprocal)) or abs(float(reciprocal)) < normal or float(reciprocal) != 1 / known:
+    most = (1 << (divisor.dtype.exponent - 1)) - 1
+    if not 2.0 ** (1 - most) <= abs(1 / known) <= 2.0**most:  # 1 / c is normal, its error 0
         return None
     return rw.map("mul", x, rw.scalar(1 / known, x))
 
