@@ -160,7 +160,7 @@ static void grow(pool *p, int32_t workers) {
 
 static void open_job(pool *p, const job *j, int64_t places) {
     const vt_os *os = &p->os;
-    uint64_t number = (JOB_NUMBER(p->gate) + 1) & 0x7fffffff;
+    uint64_t number = (JOB_NUMBER(__atomic_load_n(&p->gate, __ATOMIC_RELAXED)) + 1) & 0x7fffffff;
     p->current = *j;
     __atomic_store_n(&p->next, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&p->gate, number << 33 | OPEN_BIT | (uint64_t)places << 16, __ATOMIC_SEQ_CST);
@@ -190,7 +190,6 @@ static void close_job(pool *p) {
         __atomic_store_n(&p->owner_asleep, 0, __ATOMIC_SEQ_CST);
         os->mutex_unlock(p->lock);
     }
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 
 void vt_pool_parallel_for(void *handle, vt_kernel kernel, char *const *bufs, const int64_t *dims, int64_t tasks,
