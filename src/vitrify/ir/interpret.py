@@ -303,7 +303,8 @@ def _window(op: g.Window, arrays: Sequence[Array], dims: Dims, node: Node) -> li
         shape[axis] = count
         inner.append(x.strides[axis] * dilation)
         strides[axis] = x.strides[axis] * stride
-    return [as_strided(x, (*shape, *op.sizes), (*strides, *inner), writeable=False)]
+    plain = x.view(f"u{x.itemsize}")  # as_strided takes NumPy's own types only
+    return [as_strided(plain, (*shape, *op.sizes), (*strides, *inner), writeable=False).view(x.dtype)]
 
 
 @_rule(g.Concat)
@@ -345,10 +346,10 @@ def _contract(op: g.Contract, arrays: Sequence[Array], dims: Dims, node: Node) -
     batch = [lhs.shape[a] for a in op.lhs_batch]
     left, right = [lhs.shape[a] for a in free[0]], [rhs.shape[a] for a in free[1]]
     depth = prod(lhs.shape[a] for a in op.lhs_contract)
-    a = lhs.transpose(*op.lhs_batch, *free[0], *op.lhs_contract).reshape(prod(batch), prod(left), depth)
-    b = rhs.transpose(*op.rhs_batch, *free[1], *op.rhs_contract).reshape(prod(batch), prod(right), depth)
+    a = lhs.transpose((*op.lhs_batch, *free[0], *op.lhs_contract)).reshape(prod(batch), prod(left), depth)
+    b = rhs.transpose((*op.rhs_batch, *free[1], *op.rhs_contract)).reshape(prod(batch), prod(right), depth)
     result = _matmul(a, b.swapaxes(1, 2), op.dtype)
-    return [result.reshape(*batch, *left, *right)]
+    return [result.reshape((*batch, *left, *right))]
 
 
 _BLOCK = 1 << 22  # elements of the left operand widened at once
