@@ -63,13 +63,16 @@ class TileWriter:
         self, lhs: Access, base: DimLike, rows: Rows, right: Right, position: dict[str, DimLike], column: DimLike
     ) -> Body:
         """The whole tile: sums, then the epilogue. ``column`` is the first one's position."""
+        sums, body = self.sums(lhs, base, rows, right)
+        return (*body, *self._finish(rows, right, sums, position, column))
+
+    def sums(self, lhs: Access, base: DimLike, rows: Rows, right: Right) -> tuple[list[list[Register]], Body]:
+        """The registers that hold the finished sums, per row and vector, and the code that computes them."""
         kind = VType(self.problem.accumulate, self.lanes)
         tag = self.names.fresh("t")
         sums = [[Register(f"{tag}_{i}_{v}", kind) for v in range(right.vectors)] for i in range(len(rows))]
-        body: list[Stmt] = [Let(r, zero(kind.dtype, kind.lanes)) for row in sums for r in row]
-        body += self._sum(lhs, base, rows, right, sums)
-        body += self._finish(rows, right, sums, position, column)
-        return tuple(body)
+        zeros = [Let(r, zero(kind.dtype, kind.lanes)) for row in sums for r in row]
+        return sums, (*zeros, *self._sum(lhs, base, rows, right, sums))
 
     def _sum(
         self, lhs: Access, base: DimLike, rows: Rows, right: Right, sums: Sequence[Sequence[Register]]
