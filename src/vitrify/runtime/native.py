@@ -194,10 +194,11 @@ class _Library:
             _ctypes.dlclose(self.cdll._handle)
             raise ArtifactError(f"{file.path}: not a payload: vt_payload is not in it") from None
         if (self.table.abi, self.table.size) != (ABI_VERSION, ctypes.sizeof(_Table)):
-            found = self.table.abi
+            found = f"interface {self.table.abi} of {self.table.size} bytes"
             _ctypes.dlclose(self.cdll._handle)
             raise ArtifactError(
-                f"{file.path}: made for another runtime", expected=f"interface {ABI_VERSION}",
+                f"{file.path}: made for another runtime",
+                expected=f"interface {ABI_VERSION} of {ctypes.sizeof(_Table)} bytes",
                 actual=found, hint="compile the model again with this version",
             )  # fmt: skip
         self.model = self.table.model.contents
