@@ -1,0 +1,1 @@
+"""From models to the tensor graph, one package per format."""

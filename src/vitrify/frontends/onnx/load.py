@@ -1,0 +1,82 @@
+"""A model from a path, bytes or a ``ModelProto``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from vitrify.errors import InvalidArgumentError, InvalidModelError, NoSuchFileError
+
+ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+PROTOBUF_LIMIT = 2**31 - 1  # bytes; larger models keep their tensors in external files
+
+
+def read_model(model: ModelSource) -> tuple[onnx.ModelProto, Path | None]:
+    """The model, and the directory its external data is relative to (None for bytes and protos).
+
+    Raises :class:`NoSuchFileError`, :class:`InvalidModelError`, :class:`InvalidArgumentError`.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return _checked(model, "the ModelProto"), None
+    if isinstance(model, bytes | bytearray | memoryview):
+        return _parse(bytes(model), "the bytes"), None
+    if not isinstance(model, str | os.PathLike):
+        raise InvalidArgumentError(
+            "cannot import this object", expected="a path, bytes or onnx.ModelProto", actual=type(model).__name__
+        )
+    path = Path(model)
+    return _parse(_read(path), str(path)), path.parent
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise InvalidModelError(f"{path} is a directory", expected="an ONNX file")
+        size = path.stat().st_size
+        if size > PROTOBUF_LIMIT:
+            raise InvalidModelError(
+                f"{path} is too large for one protobuf message",
+                expected=f"at most {PROTOBUF_LIMIT} bytes",
+                actual=size,
+                hint="save the model with external data",
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NoSuchFileError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise InvalidModelError(f"{path} cannot be read: {error}") from error
+
+
+def _parse(data: bytes, what: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise InvalidModelError(
+            f"{what} is not an ONNX model, or is truncated ({len(data)} bytes)",
+            expected="a serialized onnx.ModelProto",
+            hint="check that the file was downloaded completely (Git LFS pointers are a common cause)",
+        ) from error
+    return _checked(proto, what)
+
+
+def _checked(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
+    missing = [
+        name
+        for name, present in (
+            ("ir_version", proto.ir_version > 0),
+            ("opset_import", len(proto.opset_import) > 0),
+            ("graph", proto.HasField("graph")),
+        )
+        if not present
+    ]
+    if missing:
+        raise InvalidModelError(
+            f"{what} is not a complete ONNX model: no {', '.join(missing)}",
+            expected="a serialized onnx.ModelProto",
+        )
+    return proto

@@ -1,0 +1,41 @@
+"""The decompositions, grouped as ONNX's documentation groups the ops. Importing this registers all of them."""
+
+from vitrify.frontends.onnx.ops import (
+    activation,
+    cast,
+    control_flow,
+    convolution,
+    generator,
+    indexing,
+    logical,
+    math,
+    matrix,
+    movement,
+    normalization,
+    pooling,
+    reduction,
+    rnn,
+    shape,
+    slicing,
+    symbolic,
+)
+
+__all__ = [
+    "activation",
+    "cast",
+    "control_flow",
+    "convolution",
+    "generator",
+    "indexing",
+    "logical",
+    "math",
+    "matrix",
+    "movement",
+    "normalization",
+    "pooling",
+    "reduction",
+    "rnn",
+    "shape",
+    "slicing",
+    "symbolic",
+]

@@ -1,0 +1,81 @@
+"""Changes of dtype, and ops that give their input back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitrify.frontends.onnx.arrays import dtype_name, dtype_of
+from vitrify.frontends.onnx.body import Contents, Tensor
+from vitrify.frontends.onnx.call import Call
+from vitrify.frontends.onnx.ops.symbolic import elementwise
+from vitrify.frontends.onnx.registry import Result, op, symbolic
+from vitrify.ir.dtypes import BOOL, DType
+from vitrify.ir.graph import Value
+
+_EARLY_NAMES = {"FLOAT": 1, "UINT8": 2, "INT8": 3, "UINT16": 4, "INT16": 5, "INT32": 6, "INT64": 7, "BOOL": 9,
+                "FLOAT16": 10, "DOUBLE": 11, "UINT32": 12, "UINT64": 13}  # fmt: skip
+
+
+def _target(n: Call) -> DType:
+    code = _EARLY_NAMES.get(n.attributes.text("to", ""), 0) if n.opset < 6 else n.attributes.integer("to")
+    dtype = dtype_of(code)
+    if dtype is None:
+        n.unsupported(f"a cast to {dtype_name(code)}")
+    return dtype
+
+
+def _convert(n: Call, dtype: DType) -> Value | Tensor:
+    n.attributes.ignore("round_mode")  # only float8e8m0, which has no row, rounds by it
+    saturate = n.attributes.flag("saturate", True)
+    x = n.tensor(0)
+    return x if x.dtype is dtype else n.b.cast(n.value(0), dtype, saturate=saturate)
+
+
+@op("Cast")
+def cast(n: Call) -> Value | Tensor:
+    return _convert(n, _target(n))
+
+
+@op("CastLike", since=15)
+def cast_like(n: Call) -> Value | Tensor:
+    return _convert(n, n.tensor(1).dtype)
+
+
+@symbolic("Cast")
+def cast_contents(n: Call, x: Contents) -> Tensor | None:
+    """Between integers and bool; the result of a cast to floats is no size."""
+    dtype = _target(n)
+    n.attributes.ignore("saturate", "round_mode")
+    if dtype is BOOL:
+        return n.known(elementwise(lambda v: 1 - n.symbols.equal(v, 0), x), BOOL)
+    return n.known(x, dtype) if dtype.is_int else None
+
+
+@op("Identity")
+def identity(n: Call) -> Tensor:
+    return n.tensor(0)
+
+
+def _dropout_outputs(n: Call) -> Sequence[Result]:
+    x = n.tensor(0)
+    mask = n.b.fill(True, BOOL if n.opset >= 10 else x.dtype, x.shape) if n.wanted[1:2] == [True] else None
+    return [x, mask]
+
+
+@op("Dropout")
+def dropout_attributes(n: Call) -> Sequence[Result]:
+    n.attributes.ignore("consumed_inputs", "ratio")
+    if n.opset < 7 and not n.attributes.flag("is_test"):
+        n.unsupported("dropout in training (is_test=0)")
+    return _dropout_outputs(n)
+
+
+@op("Dropout", since=12)
+def dropout(n: Call) -> Sequence[Result]:
+    """In inference, or with a ratio of 0, the input itself."""
+    n.attributes.ignore("seed")
+    training = n.has(2) and bool(n.scalar(2, "training_mode"))
+    ratio = n.scalar(1, "ratio") if training and n.has(1) else 0.5
+    if training and ratio:
+        n.unsupported("dropout in training")
+    return _dropout_outputs(n)
