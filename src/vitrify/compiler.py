@@ -15,14 +15,15 @@ from vitrify.artifact.manifest import Target as ManifestTarget
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
 from vitrify.errors import InvalidArgumentError
-from vitrify.ir.dims import DimLike
+from vitrify.ir.dims import Dim, DimLike, maximum, substitute
 from vitrify.ir.graph import Graph
 from vitrify.lower.build import LowerOptions
 from vitrify.lower.model import lower_model
-from vitrify.lower.plan import Plan
+from vitrify.lower.plan import Plan, Shared, Variant, Weights
 from vitrify.lower.target import TARGETS, Target, with_extensions
 from vitrify.options import CPU_FEATURES, CompileOptions, Progress
 from vitrify.rewrite.pipeline import Level, optimize
+from vitrify.rewrite.specialise import specialise
 from vitrify.toolchain.zig import Compiler
 
 
@@ -60,21 +61,40 @@ class Dump:
 
 @dataclass
 class Payload:
-    """One target's shared library and packed constants, and the plan they came from."""
+    """One target's shared library and packed constants, and the plans they came from."""
 
     target: Target
     library: bytes
     weights: bytes | None
     plan: Plan
+    variants: list[Variant]
     kernel_names: list[str]
+
+    @property
+    def plans(self) -> list[Plan]:
+        return [self.plan, *(v.plan for v in self.variants)]
+
+
+@dataclass
+class Graphs:
+    """The optimised graph, and its specialised forms by the sizes they are for."""
+
+    general: Graph
+    special: list[tuple[dict[str, int], Graph]]
 
 
 def compile_payload(
-    graph: Graph, target: Target, options: CompileOptions, compiler: Compiler, dump: Dump, progress: Progress | None = None
-) -> Payload:
-    """The optimised graph as native code for one target."""
-    plan = lower_model(graph, target, LowerOptions(accurate=options.accurate, bf16=options.bf16))
-    printed = print_plan(plan, target)
+    graphs: Graphs, target: Target, options: CompileOptions, compiler: Compiler, dump: Dump,
+    nodes: dict[str, int], progress: Progress | None = None,
+) -> Payload:  # fmt: skip
+    """The optimised graphs as native code for one target; ``nodes`` is the table that failures name."""
+    lowering = LowerOptions(accurate=options.accurate, bf16=options.bf16)
+    shared = Shared(nodes=nodes)
+    plan = lower_model(graphs.general, target, lowering, shared)
+    variants = [
+        Variant(tuple(sorted(dims.items())), lower_model(g, target, lowering, shared)) for dims, g in graphs.special
+    ]
+    printed = print_plan(plan, target, variants)
     for name, text in printed.sources.items():
         dump.text(name, lambda text=text: text, "c")  # type: ignore[misc]
     sources = {path.name: path.read_text(encoding="utf-8") for path in support_sources()}
@@ -89,18 +109,50 @@ def compile_payload(
 
     objects = compiler.compile_objects(sources, target, include=[include_directory()], on_done=report)
     library = compiler.link(objects, target)
-    return Payload(target, library, _weights(plan), plan, printed.names)
+    return Payload(target, library, _weights(shared.weights), plan, variants, printed.names)
 
 
-def _weights(plan: Plan) -> bytes | None:
+def _weights(weights: Weights) -> bytes | None:
     """All constants, each at a multiple of 64 bytes."""
-    if not plan.weights:
+    if not weights.arrays:
         return None
-    blob = bytearray(plan.weights_bytes)
+    *offsets, size = weights.offsets()
+    blob = bytearray(size)
     view = np.frombuffer(blob, np.uint8)
-    for array, offset in zip(plan.weights, plan.weight_offsets(), strict=True):
-        view[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for array, offset in zip(weights.arrays, offsets, strict=True):
+        view[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
     return bytes(blob)
+
+
+def specialised(graph: Graph, options: CompileOptions, dump: Dump) -> list[tuple[dict[str, int], Graph]]:
+    """The graph for each set of input shapes that the options ask for."""
+    found: list[tuple[dict[str, int], Graph]] = []
+    for shapes in options.specialize:
+        dims: dict[str, int] = {}
+        for value in graph.inputs:
+            for size, given in zip(value.shape, shapes.get(value.name, value.shape), strict=False):
+                if isinstance(size, Dim) and isinstance(given, int) and str(size) in graph.symbols:
+                    if dims.setdefault(str(size), given) != given:
+                        raise InvalidArgumentError(
+                            f"specialize: dim {size}", expected="one size", actual=f"{dims[str(size)]} and {given}"
+                        )
+        _check_specialization(graph, shapes)
+        if dims and all(dims != known for known, _ in found):
+            special = optimize(specialise(graph, dims), Level(options.optimization_level))
+            dump.graph("specialised", special)
+            found.append((dims, special))
+    return found
+
+
+def _check_specialization(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
+    inputs = {v.name: v for v in graph.inputs}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise InvalidArgumentError(f"specialize: no input {name!r}", expected=", ".join(inputs))
+        own = inputs[name].shape
+        fits = len(own) == len(shape) and all(not isinstance(n, int) or n == m for n, m in zip(own, shape, strict=True))
+        if not fits:
+            raise InvalidArgumentError(f"specialize: input {name!r}", expected=list(map(str, own)), actual=list(shape))
 
 
 def _amount(value: DimLike) -> int | str:
@@ -124,27 +176,30 @@ def build_artifact(
     dump.graph("imported", graph)
     if progress is not None:
         progress("optimising the graph", 0, 0)
+    special = specialised(graph, options, dump)
     graph = optimize(graph, Level(options.optimization_level), dump=dump.graph)
+    graphs = Graphs(graph, special)
     names = options.resolved_targets()
     compiler = compiler or Compiler()
-    payloads = [compile_payload(graph, resolve_target(n), options, compiler, dump, progress) for n in names]
+    nodes: dict[str, int] = {}
+    payloads = [compile_payload(graphs, resolve_target(n), options, compiler, dump, nodes, progress) for n in names]
     files: dict[str, bytes] = {}
     for payload in payloads:
         files[f"payload-{payload.target.name}.so"] = payload.library
         if payload.weights is not None:
             files[f"weights-{payload.target.name}.bin"] = payload.weights
-    manifest = _manifest(graph, payloads, meta or Meta(graph_name=graph.name), __version__)
+    manifest = _manifest(graph, payloads, nodes, meta or Meta(graph_name=graph.name), __version__)
     return write_artifact(path, manifest, files, replace=replace)
 
 
-def _manifest(graph: Graph, payloads: list[Payload], meta: Meta, version: str) -> Manifest:
+def _manifest(
+    graph: Graph, payloads: list[Payload], nodes: dict[str, int], meta: Meta, version: str
+) -> Manifest:
     names = graph.output_names or tuple(v.name for v in graph.outputs)
-    nodes: dict[str, int] = {}
     for payload in payloads:
-        for source in payload.plan.nodes:
-            nodes.setdefault(source, len(nodes))
-        for call in payload.plan.calls():
-            nodes.setdefault(call.source, len(nodes))
+        for plan in payload.plans:
+            for call in plan.calls():
+                nodes.setdefault(call.source, len(nodes))
     return Manifest(
         vitrify=version,
         meta=meta,
@@ -159,27 +214,28 @@ def _manifest(graph: Graph, payloads: list[Payload], meta: Meta, version: str) -
 
 def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
     plan, name = payload.plan, payload.target.name
-    back = {str(s): _symbol(plan, original) for original, s in plan.safe_names.items()}
-    from vitrify.ir.dims import substitute
-
+    calls = [(call, _original(one)) for one in payload.plans for call in one.calls()]
     kernels = tuple(
         Kernel(kernel, (nodes[call.source],), _amount(substitute(call.kernel.flops, back)), _amount(substitute(call.kernel.traffic, back)))
-        for kernel, call in zip(payload.kernel_names, plan.calls(), strict=True)
+        for kernel, (call, back) in zip(payload.kernel_names, calls, strict=True)
     )
-    scratch = int(str(plan.scratch_bytes))
+    scratch = max(int(str(one.scratch_bytes)) for one in payload.plans)
+    arena = plan.arena_bytes
+    for variant in payload.variants:
+        arena = maximum(arena, variant.plan.arena_bytes)
+    packed = len(payload.weights or b"")
     return ManifestTarget(
         target=name.partition("+")[0],
         features=tuple(sorted(set().union(*(CPU_FEATURES[f] for f in payload.target.features)))),
         payload=f"payload-{name}.so",
         weights=f"weights-{name}.bin" if payload.weights is not None else None,
-        arena_bytes=_amount(plan.arena_bytes),
+        arena_bytes=_amount(arena),
         scratch_bytes=scratch,
-        peak_bytes=_amount(plan.arena_bytes + scratch + plan.weights_bytes),
+        peak_bytes=_amount(arena + scratch + packed),
         kernels=kernels,
     )
 
 
-def _symbol(plan: Plan, name: str) -> DimLike:
-    from vitrify.ir.dims import Dim
-
-    return Dim.symbol(name)
+def _original(plan: Plan) -> dict[str, DimLike]:
+    """The model's names for the dims, by those that kernels use."""
+    return {str(s): Dim.symbol(original) for original, s in plan.safe_names.items()}

@@ -42,6 +42,8 @@ class CompileOptions:
       significant digits, a tolerance that the caller grants.
     - ``input_shapes``: for an input's name its dims: numbers fix them, names and None leave them open.
     - ``dim_overrides``: numbers for named dims.
+    - ``specialize``: sets of input shapes (for an input's name its sizes) that get code of their own beside
+      the general code; runs with these shapes are faster.
     """
 
     targets: tuple[str, ...] = ()
@@ -50,6 +52,7 @@ class CompileOptions:
     bf16: bool = False
     input_shapes: Mapping[str, Sequence[int | str | None]] = field(default_factory=dict)
     dim_overrides: Mapping[str, int] = field(default_factory=dict)
+    specialize: Sequence[Mapping[str, Sequence[int]]] = ()
 
     def __post_init__(self) -> None:
         targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
@@ -66,6 +69,8 @@ class CompileOptions:
                 raise _refused(name, "True or False", value)
         _check_shapes(self.input_shapes)
         _check_overrides(self.dim_overrides)
+        for shapes in self.specialize:
+            _check_shapes(shapes)
 
     def resolved_targets(self) -> tuple[str, ...]:
         """``targets``, with none resolved for this machine. Raises PlatformError on unknown machines and
@@ -85,6 +90,7 @@ class CompileOptions:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         values["targets"] = self.resolved_targets()
         values["input_shapes"] = sorted((k, tuple(v)) for k, v in self.input_shapes.items())
+        values["specialize"] = [sorted((k, tuple(v)) for k, v in shapes.items()) for shapes in self.specialize]
         values["dim_overrides"] = sorted(self.dim_overrides.items())
         return repr(sorted(values.items()))
 

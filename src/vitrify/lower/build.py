@@ -13,7 +13,7 @@ from vitrify.lower import plan as p
 from vitrify.lower.contraction import lower_contract
 from vitrify.lower.loop import Kernel, align64, scratch_bytes
 from vitrify.lower.nest import NestBuilder, Region, default_schedule
-from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Weights
+from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Shared, Weights
 from vitrify.lower.regions import Step, partition
 from vitrify.lower.scope import KernelScope
 from vitrify.lower.target import Target
@@ -37,8 +37,7 @@ class Lowering:
     options: LowerOptions
     instructions: list[Instruction] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
-    weights: Weights = field(default_factory=Weights)
-    nodes: list[str] = field(default_factory=list)
+    shared: Shared = field(default_factory=Shared)
     placements: dict[Value, Placement] = field(default_factory=dict)
     time: int = 0
     late: int = 0
@@ -47,7 +46,6 @@ class Lowering:
     scratch: DimLike = 0
     unsized: dict[int, DimLike] = field(default_factory=dict)  # late blocks not yet allocated
     _safe: dict[str, DimLike] = field(default_factory=dict)
-    _node_ids: dict[str, int] = field(default_factory=dict)
     _serial: int = 0
 
     @property
@@ -70,11 +68,11 @@ class Lowering:
     # ---- places
 
     def node_id(self, node: Node) -> int:
-        text = node.source or node.op.name
-        if text not in self._node_ids:
-            self._node_ids[text] = len(self.nodes)
-            self.nodes.append(text)
-        return self._node_ids[text]
+        return self.shared.nodes.setdefault(node.source or node.op.name, len(self.shared.nodes))
+
+    @property
+    def weights(self) -> Weights:
+        return self.shared.weights
 
     def is_late(self, size: DimLike) -> bool:
         return any(s.name in self.late_symbols for s in symbols(size))

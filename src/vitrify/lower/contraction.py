@@ -54,7 +54,7 @@ class RegionEpilogue:
         self.serial += 1
         emitter = Emitter(self.scope, lanes, vector, count, f"e{self.serial}_")
         anchor = self.step.anchor.output
-        result = emitter.convert(value, anchor.dtype)
+        result = emitter.convert(value, anchor.dtype, saturate=False)
         emitter.bound[anchor] = (self.axes, emitter.let(emitter.convert(result, anchor.dtype.compute)))
         for output in self.step.outputs:
             index = self.step.index[output]

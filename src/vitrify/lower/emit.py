@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim, DimLike, Symbol, provably_less, provably_nonnegative, symbols
 from vitrify.ir.dtypes import I64, DType
@@ -188,6 +190,8 @@ class Emitter:
         return self._compute(value.node, index, mask)
 
     def _literal(self, number: float | int | bool, dtype: DType) -> Data:
+        if dtype.is_float and dtype.bits < 32:
+            number = float(np.asarray(number, np.float32).astype(dtype.numpy))
         return Literal(number, VType(dtype.compute, 1))
 
     def _load(self, leaf: Leaf, dtype: DType, index: Index, mask: Data | None) -> Data:
@@ -327,7 +331,7 @@ class Emitter:
     def store(self, leaf: Leaf, dtype: DType, index: Index, value: Data) -> None:
         """The value (in compute dtype) to its place."""
         address = leaf.address(index)
-        stored = self.convert(value, dtype)
+        stored = self.convert(value, dtype, saturate=False)  # arithmetic overflows; only casts saturate
         if self.lanes == 1 or self.vector is None:
             self.statements.append(L.Store(leaf.buffer, address, stored))
             return

@@ -8,14 +8,16 @@ from vitrify.lower import plan as p
 from vitrify.lower.build import LowerOptions, Lowering
 from vitrify.lower.control import lower_body
 from vitrify.lower.memory import assign_offsets
-from vitrify.lower.plan import Place, Placement, Plan
+from vitrify.lower.plan import Place, Placement, Plan, Shared
 from vitrify.lower.target import Target
 from vitrify.lower.views import row_major
 
 
-def lower_model(graph: Graph, target: Target, options: LowerOptions | None = None) -> Plan:
-    """The plan of ``graph`` for ``target``."""
-    low = Lowering(target, options or LowerOptions())
+def lower_model(
+    graph: Graph, target: Target, options: LowerOptions | None = None, shared: Shared | None = None
+) -> Plan:
+    """The plan of ``graph`` for ``target``; ``shared`` is common to the variants of one model."""
+    low = Lowering(target, options or LowerOptions(), shared=shared or Shared())
     low.symbols = dict(graph.symbols)
     for number, value in enumerate(graph.inputs):
         low.placements[value] = Placement(Place("input", number), 0, row_major(value.shape), value.dtype)
@@ -31,7 +33,7 @@ def lower_model(graph: Graph, target: Target, options: LowerOptions | None = Non
         graph.name, [(v.name, v.type) for v in graph.inputs],
         [(n, v.type) for n, v in zip(graph.output_names or [v.name for v in graph.outputs], graph.outputs, strict=True)],
         late, [*bound, *unknown], len(bound), _checks(graph, set(bound)), low.instructions, low.blocks,
-        low.weights.arrays, low.late, low.nodes,
+        low.shared, low.late,
     )  # fmt: skip
     plan.safe_names = dict(low.safe_names)
     plan.arena_bytes = assign_offsets(low.blocks)

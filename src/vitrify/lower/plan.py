@@ -112,26 +112,14 @@ class Plan:
     checks: list[tuple[DimLike, DimLike]]
     instructions: list[Instruction]
     blocks: list[Block]
-    weights: list[np.ndarray[Any, Any]]
+    shared: Shared
     late: int
-    nodes: list[str]
     safe_names: dict[str, DimLike] = field(default_factory=dict)  # how kernels and C know the dims
     arena_bytes: DimLike = 0
     scratch_bytes: DimLike = 0
 
     def calls(self) -> Iterator[Call]:
         yield from _calls(self.instructions)
-
-    @property
-    def weights_bytes(self) -> int:
-        return sum(-(-w.nbytes // 64) * 64 for w in self.weights)
-
-    def weight_offsets(self) -> list[int]:
-        offsets, total = [], 0
-        for w in self.weights:
-            offsets.append(total)
-            total += -(-w.nbytes // 64) * 64
-        return offsets
 
 
 def _calls(instructions: list[Instruction] | tuple[Instruction, ...]) -> Iterator[Call]:
@@ -180,3 +168,26 @@ class Weights:
         self._known[id(array)] = self._seen[key]
         self._alive.append(array)
         return self._seen[key]
+
+    def offsets(self) -> list[int]:
+        """Where each array lies in the weights file, in bytes; then the file's size."""
+        offsets = [0]
+        for array in self.arrays:
+            offsets.append(offsets[-1] + -(-array.nbytes // 64) * 64)
+        return offsets
+
+
+@dataclass
+class Shared:
+    """What the variants of one model have in common: constants, and the table of nodes that failures name."""
+
+    weights: Weights = field(default_factory=Weights)
+    nodes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A plan for the runs in which the dims have these values."""
+
+    dims: tuple[tuple[str, int], ...]
+    plan: Plan

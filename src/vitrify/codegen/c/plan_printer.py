@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vitrify.codegen.c.positions import PRELUDE, position
@@ -12,7 +13,7 @@ from vitrify.ir.dims import Dim, DimLike, Symbol, lower, provably_nonnegative, s
 from vitrify.ir.graph import Type
 from vitrify.lower import plan as p
 from vitrify.lower.loop import Kernel
-from vitrify.lower.plan import Call, Instruction, Operand, Plan
+from vitrify.lower.plan import Call, Instruction, Operand, Plan, Variant
 from vitrify.lower.target import Target
 
 QUICK_FLOPS = 20_000  # less work than this is not worth releasing the interpreter lock for
@@ -27,44 +28,57 @@ class PrintedPlan:
     names: list[str]
 
 
-def print_plan(plan: Plan, target: Target) -> PrintedPlan:
-    """C text of every distinct kernel of the plan, and of the plan."""
+def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> PrintedPlan:
+    """C text of every distinct kernel, and of the plan with its variants."""
     sources: dict[str, str] = {}
     named: dict[Kernel, str] = {}
     names = []
-    for call in plan.calls():
-        if call.kernel not in named:
-            text = kernel_source(replace(call.kernel, name="KERNEL"), target)
-            template = dict(call.kernel.schedule).get("template", "kernel")
-            name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}".replace("-", "_")
-            sources[name] = text.replace("KERNEL", name)
-            named[call.kernel] = name
-        names.append(named[call.kernel])
-    sources["plan"] = PlanPrinter(plan, named).text()
+    for one in (plan, *(v.plan for v in variants)):
+        for call in one.calls():
+            if call.kernel not in named:
+                text = kernel_source(replace(call.kernel, name="KERNEL"), target)
+                template = dict(call.kernel.schedule).get("template", "kernel")
+                name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}".replace("-", "_")
+                sources[name] = text.replace("KERNEL", name)
+                named[call.kernel] = name
+            names.append(named[call.kernel])
+    sources["plan"] = _program(plan, variants, named)
     return PrintedPlan(sources, names)
 
 
+def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) -> str:
+    kernels = sorted(set(names.values()))
+    declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
+    scratch = max(int(str(p.scratch_bytes)) for p in (plan, *(v.plan for v in variants)))
+    printers = [PlanPrinter(p, names, plan, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))]
+    bodies = [text for printer in printers for text in (printer.arena(), printer.run())]
+    tests = [" && ".join(f"dims[{plan.dims.index(n)}] == {size}" for n, size in v.dims) for v in variants]
+    arena = "".join(f"    if ({test}) return arena_bytes_{k}(dims);\n" for k, test in enumerate(tests, 1))
+    run = "".join(f"    if ({test}) {{ run_{k}(r); return; }}\n" for k, test in enumerate(tests, 1))
+    late = max(p.late for p in (plan, *(v.plan for v in variants)))
+    dispatch = (
+        f"static int64_t arena_bytes(const int64_t *dims) {{\n{arena}    return arena_bytes_0(dims);\n}}\n\n"
+        f"static void run(vt_run *r) {{\n    const int64_t *const dims = r->dims; (void)dims;\n{run}    run_0(r);\n}}\n"
+    )
+    base = printers[0]
+    parts = ['#include "abi.h"\n', PRELUDE, declared, base.arguments(), base.check(), base.shapes(), *bodies, dispatch]
+    return "\n".join([*parts, base.model(late)])
+
+
 class PlanPrinter:
-    def __init__(self, plan: Plan, names: dict[Kernel, str]) -> None:
-        self.plan, self.names = plan, names
-        self.offsets = plan.weight_offsets()
+    """Prints one variant; ``base`` is the model's plan, whose order of dims all share."""
+
+    def __init__(self, plan: Plan, names: dict[Kernel, str], base: Plan, number: int, scratch: int) -> None:
+        self.plan, self.names, self.base, self.number, self.scratch = plan, names, base, number, scratch
+        self.offsets = plan.shared.weights.offsets()
         self.lines: list[str] = []
 
     def pos(self, value: DimLike) -> str:
         return position(substitute(value, self.plan.safe_names))
 
-    def text(self) -> str:
-        kernels = sorted(set(self.names.values()))
-        declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
-        parts = [
-            '#include "abi.h"\n', PRELUDE, declared, self._arguments(), self._check(), self._shapes(), self._arena(),
-            self._run(), self._model(),
-        ]  # fmt: skip
-        return "\n".join(parts)
-
     # ---- tables
 
-    def _arguments(self) -> str:
+    def arguments(self) -> str:
         rows = {"input": [], "output": []}  # type: dict[str, list[str]]
         text = ""
         for kind, ports in (("input", self.plan.inputs), ("output", self.plan.outputs)):
@@ -91,11 +105,12 @@ class PlanPrinter:
 
     def _locals(self, count: int | None = None) -> str:
         names = self.plan.dims[:count]
-        return "".join(f"    int64_t {self.plan.safe_names[n]} = dims[{i}];\n" for i, n in enumerate(names)) + "".join(
+        at = self.base.dims.index
+        return "".join(f"    int64_t {self.plan.safe_names[n]} = dims[{at(n)}];\n" for n in names) + "".join(
             f"    (void){self.plan.safe_names[n]};\n" for n in names
         )
 
-    def _check(self) -> str:
+    def check(self) -> str:
         lines = [f"static vt_status check(int64_t *dims) {{\n    (void)dims;\n{self._locals(self.plan.bound)}"]
         for name in self.plan.dims[: self.plan.bound]:
             symbol = self.plan.safe_names[name]
@@ -128,7 +143,7 @@ class PlanPrinter:
         text = position(substitute(substitute(value, self.plan.safe_names), table))
         return text.replace("vt_floordiv(", "(").replace("%", "/") if "vt_" not in text else "0.0"
 
-    def _shapes(self) -> str:
+    def shapes(self) -> str:
         lines, at = [], 0
         for number, (_, type_) in enumerate(self.plan.outputs):
             for n in type_.shape:
@@ -141,18 +156,18 @@ class PlanPrinter:
             f"{self._locals(self.plan.bound)}{body}\n}}\n"
         )
 
-    def _arena(self) -> str:
+    def arena(self) -> str:
         value = self.pos(self.plan.arena_bytes)
-        head = "static int64_t arena_bytes(const int64_t *dims) {\n    (void)dims;\n"
+        head = f"static int64_t arena_bytes_{self.number}(const int64_t *dims) {{\n    (void)dims;\n"
         return f"{head}{self._locals(self.plan.bound)}    return {value};\n}}\n"
 
-    def _model(self) -> str:
+    def model(self, late: int) -> str:
         plan = self.plan
         out_dims = sum(t.rank for _, t in plan.outputs)
         return (
             "const vt_model vt_plan = {\n"
-            f"    VT_ABI_VERSION, {len(plan.inputs)}, {len(plan.outputs)}, {plan.bound}, {len(plan.dims)}, {plan.late},\n"
-            f"    {out_dims}, {int(self._is_quick())}, {plan.scratch_bytes}, INT64_C({plan.weights_bytes}),\n"
+            f"    VT_ABI_VERSION, {len(plan.inputs)}, {len(plan.outputs)}, {plan.bound}, {len(plan.dims)}, {late},\n"
+            f"    {out_dims}, {int(self._is_quick())}, {self.scratch}, INT64_C({self.offsets[-1]}),\n"
             "    inputs, outputs, check, shapes, arena_bytes, run,\n};\n"
         )
 
@@ -166,8 +181,8 @@ class PlanPrinter:
 
     # ---- the run
 
-    def _run(self) -> str:
-        self.lines = ["static void run(vt_run *r) {"]
+    def run(self) -> str:
+        self.lines = [f"static void run_{self.number}(vt_run *r) {{"]
         self.lines.append("    char *const A = r->arena; const char *const W = r->weights; int64_t *const dims = r->dims;")
         self.lines.append("    (void)A; (void)W; (void)dims;")
         self.lines.append(self._locals().rstrip("\n"))
@@ -187,7 +202,7 @@ class PlanPrinter:
                     self.lines.append(f"{pad}if (!r->late[{number}]) {{ r->status = (int64_t)VT_ERR_MEMORY << 32; return; }}")
                 case p.BindSymbol(symbol=symbol, operand=operand, node=node):
                     name = self.plan.safe_names[symbol]
-                    self.lines.append(f"{pad}{name} = dims[{self.plan.dims.index(symbol)}] = *(const int64_t *)({self.address(operand)});")
+                    self.lines.append(f"{pad}{name} = dims[{self.base.dims.index(symbol)}] = *(const int64_t *)({self.address(operand)});")
                     self.lines.append(f"{pad}if ({name} < 0) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {node}; return; }}")
                 case p.StoreInteger(operand=operand, value=value):
                     self.lines.append(f"{pad}*(int64_t *)({self.address(operand)}) = {self.pos(value)};")
@@ -232,7 +247,7 @@ class PlanPrinter:
         if tasks == "1":
             run = f"{name}(b, d, 0, r->scratch);"
         else:
-            parallel = f"r->host->parallel_for(r->host->pool, {name}, b, d, {tasks}, r->scratch, {self.plan.scratch_bytes}, r->threads);"
+            parallel = f"r->host->parallel_for(r->host->pool, {name}, b, d, {tasks}, r->scratch, {self.scratch}, r->threads);"
             run = parallel if tasks.isdigit() else f"if ({tasks} > 0) {parallel}"
         self.lines.append(f"{pad}/* {json.dumps(source)[1:-1]} */ {{ {arguments} {run} }}")
         if any(o.place.kind == "status" for o in call.operands):
