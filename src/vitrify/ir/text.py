@@ -29,11 +29,12 @@ from typing import Any
 import numpy as np
 
 from vitrify.ir.dims import Dim, DimLike, Symbol, symbols
-from vitrify.ir.dtypes import DType, from_numpy
+from vitrify.ir.dtypes import DTYPES, DType, from_numpy
 from vitrify.ir.graph import Graph, Node, Op, Type, Value
 
 Array = np.ndarray[Any, Any]
 INLINE = 16  # elements of a constant that are written out
+_ELEMENTS = {t.numpy_name for t in DTYPES}
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
@@ -150,7 +151,7 @@ class GraphPrinter:
         return f"{field.name}={_text(value)}"
 
     def _constant(self, array: Array) -> str:
-        if array.size <= INLINE:
+        if array.size <= INLINE and array.dtype.name in _ELEMENTS:
             return "[" + ", ".join(element_text(x) for x in array.reshape(-1)) + "]"
         key = digest(array)
         if self._constants is not None:

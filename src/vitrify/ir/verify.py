@@ -189,7 +189,7 @@ def _types(node: Node) -> Iterator[Problem]:
     op, types = node.op, [v.type for v in node.inputs]
     arity = _ARITY.get(op.name)
     if arity is not None and len(types) != arity:
-        yield Problem(f"{op.name} takes {arity} inputs, got {len(types)}", node)
+        yield Problem(f"{op.name} takes {arity} input{'s' * (arity != 1)}, got {len(types)}", node)
         return
     if arity is None and not types and not isinstance(op, Scan):
         yield Problem(f"{op.name} takes one input or more, got none", node)
