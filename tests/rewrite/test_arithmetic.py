@@ -55,13 +55,27 @@ def _casts(first: DType, *rest: DType) -> Callable[[Model], Value]:
 
 
 NEUTRAL = [
-    ("mul", 1, F32), ("mul", 1, F16), ("mul", 1, I32), ("div", 1, F32), ("quotient", 1, I8), ("pow", 1, F32),
-    ("add", -0.0, F32), ("sub", 0.0, F32), ("add", 0, I64), ("sub", 0, I32), ("xor", 0, I32), ("or", 0, BOOL),
-    ("and", 1, BOOL), ("and", -1, I32), ("shl", 0, I32),
-]  # fmt: skip
+    ("mul", 1, F32),
+    ("mul", 1, F16),
+    ("mul", 1, I32),
+    ("div", 1, F32),
+    ("quotient", 1, I8),
+    ("pow", 1, F32),
+    ("add", -0.0, F32),
+    ("sub", 0.0, F32),
+    ("add", 0, I64),
+    ("sub", 0, I32),
+    ("xor", 0, I32),
+    ("or", 0, BOOL),
+    ("and", 1, BOOL),
+    ("and", -1, I32),
+    ("shl", 0, I32),
+]
 CASES = [
-    *(Case(r.neutral_elements, _with(*entry), (g.Map,), special=True, name=f"{entry[0]}-{entry[2]}")
-      for entry in NEUTRAL),
+    *(
+        Case(r.neutral_elements, _with(*entry), (g.Map,), special=True, name=f"{entry[0]}-{entry[2]}")
+        for entry in NEUTRAL
+    ),
     Case(r.neutral_elements, _with("mul", 1, first=True), (g.Map,), special=True, name="left"),
     Case(r.neutral_elements, _same("max", F32), (g.Map,), special=True, name="max"),
     Case(r.absorbing_elements, _with("mul", 0, I32), (g.Map,), name="mul"),
@@ -90,7 +104,7 @@ CASES = [
     Case(r.compose_casts, _casts(I32, F64, F32), name="int-float"),
     Case(r.compose_casts, _casts(BF16, F32, BF16), (g.Cast,), special=True, name="back"),
     Case(r.compose_reductions, lambda m: m.reduce("max", m.reduce("max", m.input(3, 4, 5), (1,)), (0,))),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

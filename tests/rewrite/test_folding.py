@@ -46,23 +46,47 @@ def _gather(m: Model, positions: object) -> Value:
 
 CASES = [
     Case(r.evaluate_constants, lambda m: m.map("exp", m.weights(3, 4)), gone=(g.Map,)),
-    Case(r.evaluate_constants, lambda m: m.permute(m.weights(3, 4, 5), (2, 0, 1)), gone=(g.Permute,), name="view"),
+    Case(
+        r.evaluate_constants,
+        lambda m: m.permute(m.weights(3, 4, 5), (2, 0, 1)),
+        gone=(g.Permute,),
+        name="view",
+    ),
     Case(r.evaluate_constants, lambda m: m.map("add", m.weights(3), m.iota((3,), 0, F32)), name="positions"),
     Case(r.move_one_number, _fill, gone=(g.Reshape,), dims=(("n", 4),)),
-    Case(r.move_one_number, lambda m: m.pad(m.fill(0.0, F32, (2,)), (1,), (1,), 0.0), gone=(g.Pad,), name="pad"),
+    Case(
+        r.move_one_number, lambda m: m.pad(m.fill(0.0, F32, (2,)), (1,), (1,), 0.0), gone=(g.Pad,), name="pad"
+    ),
     Case(r.expand_small_integers, lambda m: m.fill(3, I64, (4,)), gone=(g.Expand,), only=False),
     Case(r.compute_before_expanding, lambda m: m.map("exp", m.expand_to(m.input(1, 3), (5, 3)))),
-    Case(r.compute_before_expanding, lambda m: m.map("add", m.expand_to(m.input(1, 3, 1), (5, 3, 4)),
-                                                     m.expand_to(m.input(1, 1, 4), (5, 3, 4))), name="partly"),
+    Case(
+        r.compute_before_expanding,
+        lambda m: m.map(
+            "add", m.expand_to(m.input(1, 3, 1), (5, 3, 4)), m.expand_to(m.input(1, 1, 4), (5, 3, 4))
+        ),
+        name="partly",
+    ),
     Case(r.constant_dim, lambda m: m.dim(5), gone=(g.DimValue,)),
     Case(r.dim_arithmetic, _sizes, gone=(g.Map,), dims=(("n", 3),)),
     Case(r.gather_progression, lambda m: _gather(m, [5, 3, 1]), gone=(g.Gather,)),
     Case(r.gather_progression, lambda m: _gather(m, 4), gone=(g.Gather,), name="scalar"),
-    Case(r.gather_progression, lambda m: m.gather(m.input(4, 2), 0, m.iota((4,), 0)), gone=(g.Gather,), name="all"),
+    Case(
+        r.gather_progression,
+        lambda m: m.gather(m.input(4, 2), 0, m.iota((4,), 0)),
+        gone=(g.Gather,),
+        name="all",
+    ),
     Case(r.select_by_constant, lambda m: _where(m, True), gone=(g.Map,), special=True, only=False),
-    Case(r.select_by_constant, lambda m: _where(m, False), gone=(g.Map,), name="false", special=True, only=False),
+    Case(
+        r.select_by_constant,
+        lambda m: _where(m, False),
+        gone=(g.Map,),
+        name="false",
+        special=True,
+        only=False,
+    ),
     Case(r.select_by_constant, _where_not, name="not", special=True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

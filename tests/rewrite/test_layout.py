@@ -40,6 +40,12 @@ def _attention(m: Model) -> Value:
     return m.contract(q, k, batch=((0, 1), (0, 1)), over=((3,), (3,)))
 
 
+def _stored(m: Model) -> Value:
+    grouped = m.contract(m.input(5, 2, 3), m.weights(2, 4, 3), batch=((1,), (0,)), over=((2,), (2,)))
+    stored = m.map("relu", m.map("add", m.permute(grouped, (1, 0, 2)), m.channels(4, 3, 2)))
+    return m.permute(stored, (0, 2, 1))
+
+
 def _gather_two(m: Model) -> Value:
     rows, columns = (m.constant(np.asarray(v), I64) for v in ([0, 2], [1, 1]))
     return m.gather(m.permute(m.input(3, 4, 5), (2, 0, 1)), 1, rows, columns)
@@ -47,28 +53,60 @@ def _gather_two(m: Model) -> Value:
 
 CASES = [
     Case(r.elementwise_of_permutes, lambda m: m.map("add", _last(m, 2, 3, 4, 5), _last(m, 2, 3, 4, 5))),
-    Case(r.elementwise_of_permutes, lambda m: m.map("mul", _last(m, 2, 8, 4, 5), m.channels(8, 4, 1)), name="const"),
-    Case(r.elementwise_of_permutes, lambda m: m.map("add", _last(m, 2, 3, 4, 5), m.input(2, 3, 4, 5)), name="tie"),
+    Case(
+        r.elementwise_of_permutes,
+        lambda m: m.map("mul", _last(m, 2, 8, 4, 5), m.channels(8, 4, 1)),
+        name="const",
+    ),
+    Case(
+        r.elementwise_of_permutes,
+        lambda m: m.map("add", _last(m, 2, 3, 4, 5), m.input(2, 3, 4, 5)),
+        name="tie",
+    ),
     Case(r.elementwise_of_permutes, lambda m: m.cast(_last(m, 2, 3, 4), F64), name="cast"),
     Case(r.concat_of_permutes, lambda m: m.concat([_last(m, 2, 3, 4, 5), _last(m, 2, 1, 4, 5)], 1)),
     Case(r.movement_of_permute, lambda m: m.pad(_last(m, 2, 3, 4), (0, 1, 2), (3, 0, 0), 7.0), name="pad"),
-    Case(r.movement_of_permute, lambda m: m.slice(_last(m, 2, 3, 9), (0, 2, 1), (1, -1, 3), (1, 3, 2)), name="slice"),
+    Case(
+        r.movement_of_permute,
+        lambda m: m.slice(_last(m, 2, 3, 9), (0, 2, 1), (1, -1, 3), (1, 3, 2)),
+        name="slice",
+    ),
     Case(r.movement_of_permute, lambda m: m.flip(_last(m, 2, 3, 4), 1, 2), name="flip"),
     Case(r.movement_of_permute, lambda m: m.expand_to(_last(m, 2, 3, 1), (2, 3, 6)), name="expand"),
-    Case(r.movement_of_permute, lambda m: m.window(_last(m, 2, 3, 7, 8), (3, 1), (2, 3), (2, 1), (2, 1)), name="window"),
+    Case(
+        r.movement_of_permute,
+        lambda m: m.window(_last(m, 2, 3, 7, 8), (3, 1), (2, 3), (2, 1), (2, 1)),
+        name="window",
+    ),
     Case(r.reduce_of_permute, lambda m: m.reduce("sum", _last(m, 2, 3, 4, 5), (1, 3)), tolerance=1e-6),
     Case(r.reduce_of_permute, lambda m: m.reduce("argmax", _last(m, 2, 3, 4, 5), (1,)), name="argmax"),
     Case(r.gather_of_permute, lambda m: m.gather(_last(m, 2, 3, 4), 2, m.input(2, 2, dtype=I64))),
     Case(r.gather_of_permute, _gather_two, name="two"),
     Case(r.reshape_of_permute, lambda m: m.reshape(_last(m, 2, 6, 4, 5), (2, 2, 3, 4, 5)), name="split"),
     Case(r.reshape_of_permute, lambda m: m.reshape(_last(m, N, 6, 4, 5), (N, 2, 3, 20)), dims=(("n", 3),)),
-    Case(r.reshape_of_permute, lambda m: m.reshape(m.permute(m.input(2, 4, 5, 3, 6), (0, 4, 3, 1, 2)), (2, 18, 4, 5)),
-         name="shuffle"),
+    Case(
+        r.reshape_of_permute,
+        lambda m: m.reshape(m.permute(m.input(2, 4, 5, 3, 6), (0, 4, 3, 1, 2)), (2, 18, 4, 5)),
+        name="shuffle",
+    ),
+    Case(
+        r.reshape_undone,
+        lambda m: m.reshape(
+            m.map("mul", m.reshape(m.input(3, 2, 4), (3, 8)), m.channels(8, 2, 1)), (3, 2, 4)
+        ),
+        (g.Reshape,),
+        only=False,
+    ),
+    Case(r.permute_into_store, _stored, tolerance=1e-6),
     Case(r.flattened_permute, _flatten, tolerance=1e-6),
     Case(r.contract_of_permute, _attention, (g.Permute,), tolerance=1e-6, only=False),
-    Case(r.contract_of_permute, lambda m: m.contract(m.permute(m.input(3, 4, 5), (1, 0, 2)), m.weights(5, 6),
-                                                     over=((2,), (0,))), tolerance=1e-6, name="order"),
-]  # fmt: skip
+    Case(
+        r.contract_of_permute,
+        lambda m: m.contract(m.permute(m.input(3, 4, 5), (1, 0, 2)), m.weights(5, 6), over=((2,), (0,))),
+        tolerance=1e-6,
+        name="order",
+    ),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -77,7 +115,7 @@ def test_rule(case: Case) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {c.rule.name for c in CASES} == {rule.name for rule in r.LAYOUT}
+    assert {c.rule.name for c in CASES} == {rule.name for rule in [*r.LAYOUT, *r.SHUFFLE_IN_STORE]}
 
 
 def moving(graph: Graph) -> list[g.Node]:
@@ -134,6 +172,16 @@ def test_channel_shuffle_stays_on_the_last_axis() -> None:
     after = optimize(before, Level.ALL)
     (left,) = moving(after)
     assert isinstance(left.op, g.Permute) and left.op.perm == (0, 1, 2, 4, 3)
+    arrays = feeds(before)
+    assert_same(interpret(before, arrays), interpret(after, arrays), 1e-5)
+
+
+def test_channel_shuffle_of_a_grouped_convolution_is_how_it_stores() -> None:
+    m = Model()
+    x = nn.relu(m, nn.norm(m, nn.conv(m, m.input(1, 4, 6, 6), 12, 1, groups=2)))
+    before = m.graph(m.reduce("max", nn.conv(m, nn.shuffle(m, x, 2), 12, 3, seed=2), (2, 3)))
+    after = optimize(before, Level.ALL)
+    assert not moving(after) and count(after, g.Permute) == 1
     arrays = feeds(before)
     assert_same(interpret(before, arrays), interpret(after, arrays), 1e-5)
 

@@ -38,34 +38,54 @@ def _contract_of_one(m: Model) -> Value:
 
 CASES = [
     Case(r.compose_permutes, lambda m: m.permute(m.permute(m.input(2, 3, 5), (2, 0, 1)), (0, 2, 1))),
-    Case(r.compose_permutes, lambda m: m.permute(m.permute(m.input(2, 3, 5), (2, 0, 1)), (1, 2, 0)),
-         gone=(g.Permute,), name="cancels"),
+    Case(
+        r.compose_permutes,
+        lambda m: m.permute(m.permute(m.input(2, 3, 5), (2, 0, 1)), (1, 2, 0)),
+        gone=(g.Permute,),
+        name="cancels",
+    ),
     Case(r.permute_of_ones, lambda m: m.permute(m.input(3, 1, 5, 1), (0, 3, 2, 1)), gone=(g.Permute,)),
     Case(r.permute_of_expand, lambda m: m.permute(m.expand_to(m.input(1, 3, 1), (4, 3, 2)), (2, 0, 1))),
     Case(r.compose_reshapes, lambda m: m.reshape(m.reshape(m.input(4, 6), (24,)), (3, 8))),
-    Case(r.compose_reshapes, lambda m: m.reshape(m.reshape(m.input(N, 6), (N * 6,)), (N, 2, 3)),
-         dims=(("n", 5),), name="symbolic"),
+    Case(
+        r.compose_reshapes,
+        lambda m: m.reshape(m.reshape(m.input(N, 6), (N * 6,)), (N, 2, 3)),
+        dims=(("n", 5),),
+        name="symbolic",
+    ),
     Case(r.reshape_of_expand, lambda m: m.reshape(m.expand_to(m.input(2, 3, 1), (2, 3, 4)), (6, 2, 2))),
     Case(r.reshape_of_expand, _reshape_symbolic, dims=(("n", 2),), name="symbolic"),
     Case(r.compose_expands, lambda m: m.expand_to(m.expand_to(m.input(1, 3, 1), (2, 3, 1)), (2, 3, 4))),
     Case(r.compose_slices, lambda m: m.slice_axis(m.slice_axis(m.input(3, 20), 1, 18, 9, -2), 1, 2, 3, 2)),
     Case(r.slice_of_expand, lambda m: m.slice_axis(m.expand_to(m.input(1, 6), (5, 6)), 0, 1, 3)),
-    Case(r.slice_of_pad, lambda m: m.slice(m.pad(m.input(4, 6), (2, 1), (2, 1), 9.0), (2, 3), (1, 2), (4, 2)),
-         gone=(g.Pad,)),
+    Case(
+        r.slice_of_pad,
+        lambda m: m.slice(m.pad(m.input(4, 6), (2, 1), (2, 1), 9.0), (2, 3), (1, 2), (4, 2)),
+        gone=(g.Pad,),
+    ),
     Case(r.slice_of_concat, lambda m: _concat_slice(m, 0), gone=(g.Concat,), name="first"),
     Case(r.slice_of_concat, lambda m: _concat_slice(m, 4), gone=(g.Concat,), name="second"),
     Case(r.compose_pads, lambda m: m.pad(m.pad(m.input(3, 4), (1, 0), (0, 2), 0.5), (0, 3), (1, 1), 0.5)),
     Case(r.compose_flips, lambda m: m.flip(m.flip(m.input(3, 4, 5), 0, 1), 1, 2)),
     Case(r.compose_flips, lambda m: m.flip(m.input(1, 4), 0), gone=(g.Flip,), name="ones"),
     Case(r.window_of_one, lambda m: m.window(m.input(2, 9, 3), (1,), (1,), (2,), (3,)), gone=(g.Window,)),
-    Case(r.window_of_one, lambda m: m.window(m.input(8, 9, 3), (0, 1), (1, 3), (2, 2), (1, 2)), name="partly"),
-    Case(r.flatten_concat, lambda m: m.concat([m.concat([m.input(2, 3), m.input(2, 1)], 1), m.input(2, 2)], 1)),
-    Case(r.flatten_concat, lambda m: m.concat([m.input(2, 3), m.input(2, 0)], 1), gone=(g.Concat,), name="empty"),
+    Case(
+        r.window_of_one, lambda m: m.window(m.input(8, 9, 3), (0, 1), (1, 3), (2, 2), (1, 2)), name="partly"
+    ),
+    Case(
+        r.flatten_concat, lambda m: m.concat([m.concat([m.input(2, 3), m.input(2, 1)], 1), m.input(2, 2)], 1)
+    ),
+    Case(
+        r.flatten_concat,
+        lambda m: m.concat([m.input(2, 3), m.input(2, 0)], 1),
+        gone=(g.Concat,),
+        name="empty",
+    ),
     Case(r.join_slices, _join, gone=(g.Concat,)),
     Case(r.reduce_of_one, lambda m: m.reduce("sum", m.input(3, 1, 4), (1,)), gone=(g.Reduce,)),
     Case(r.reduce_of_one, lambda m: m.reduce("max", m.input(3, 1, 4), (1, 2)), name="partly"),
     Case(r.contract_of_one, _contract_of_one, tolerance=1e-6),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

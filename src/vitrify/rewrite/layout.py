@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from vitrify.ir.graph import Graph
 from vitrify.rewrite.rewriter import rewrite
 from vitrify.rewrite.rules.folding import FOLDING
-from vitrify.rewrite.rules.layout import LAYOUT
+from vitrify.rewrite.rules.layout import LAYOUT, SHUFFLE_IN_STORE
 from vitrify.rewrite.rules.movement import MOVEMENT
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Moves permutes towards the outputs through everything that can be computed in another order of axes."""
+    """Moves permutes towards the outputs through everything that can be computed in another order of axes.
+
+    ``shuffle_in_store``: a channel shuffle after a grouped convolution becomes the order in which that stores
+    its results, instead of a pass of its own."""
 
     name: str = "layout"
+    shuffle_in_store: bool = True
 
     def run(self, graph: Graph) -> Graph:
         """``graph`` itself where it has no permute that moves."""
-        return rewrite(graph, [*MOVEMENT, *LAYOUT, *FOLDING])
+        shuffles = SHUFFLE_IN_STORE if self.shuffle_in_store else []
+        return rewrite(graph, [*MOVEMENT, *LAYOUT, *shuffles, *FOLDING])

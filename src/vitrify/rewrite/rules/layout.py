@@ -8,7 +8,7 @@ stands at the edges of the graph or where the order of elements truly changes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from vitrify.ir import graph as g
@@ -36,6 +36,11 @@ def permuted(value: Value) -> tuple[Value, Perm] | None:
         if perm[:batch] != tuple(range(batch)):
             return None
     return source, perm
+
+
+def _stored(value: Value) -> bool:
+    """A permute that :func:`permuted` keeps where it is."""
+    return producer(value, g.Permute) is not None and permuted(value) is None
 
 
 def inverse(perm: Sequence[int]) -> Perm:
@@ -199,6 +204,48 @@ def _blocks(groups: Sequence[tuple[int, ...]], rank: int) -> list[list[int]]:
     return [list(range(a, b)) for a, b in pairwise(edges)]
 
 
+@rule(g.Permute)
+def permute_into_store(rw: Rewriter, op: g.Permute, inputs: tuple[Value, ...]) -> Results:
+    """permute(fn(stored, c)) -> fn(permute(stored), permute(c)), where a grouped convolution stores its
+    results permuted anyway: a channel shuffle costs no pass over the data there."""
+    (x,) = inputs
+    if not _all_through(rw, x, _stored) or x.node is None or _stored(x):
+        return None
+    return rw.unruled(x.node.op, *(rw.permute(v, op.perm) for v in x.node.inputs))
+
+
+@rule(g.Reshape)
+def reshape_undone(rw: Rewriter, op: g.Reshape, inputs: tuple[Value, ...]) -> Results:
+    """reshape(fn(reshape(x), c)) -> fn(x, reshape(c)), where the outer one restores the shape of x."""
+    (x,) = inputs
+    if x.node is None or not isinstance(x.node.op, (g.Map, g.Cast)):
+        return None
+
+    def restored(leaf: Value) -> bool:
+        node = producer(leaf, g.Reshape)
+        return node is not None and node.inputs[0].shape == op.shape
+
+    if not _all_through(rw, x, restored):
+        return None
+    return rw.unruled(x.node.op, *(rw.reshape(v, op.shape) for v in x.node.inputs))
+
+
+def _all_through(rw: Rewriter, value: Value, fits: Callable[[Value], bool], depth: int = 8) -> bool:
+    """``value`` fits, or comes through elementwise ops, each used once, from what fits and from constants."""
+    if fits(value):
+        return True
+    node = value.node
+    if node is None or not isinstance(node.op, (g.Map, g.Cast)) or depth == 0 or not rw.used_once(value):
+        return False
+    leaves = [v for v in node.inputs if not _constant(v)]
+    return bool(leaves) and all(_all_through(rw, v, fits, depth - 1) for v in leaves)
+
+
+def _constant(value: Value) -> bool:
+    node = producer(value, g.Expand)
+    return (value if node is None else node.inputs[0]).constant is not None
+
+
 @rule(g.Contract)
 def contract_of_permute(rw: Rewriter, op: g.Contract, inputs: tuple[Value, ...]) -> Results:
     """contract(permute(x), w) -> contract(x, w): its axes are named, so any order will do. Where the order of
@@ -276,3 +323,4 @@ LAYOUT = [
     flattened_permute,
     contract_of_permute,
 ]
+SHUFFLE_IN_STORE = [reshape_undone, permute_into_store]
