@@ -1,0 +1,1 @@
+"""Vitrify against onnxruntime and OpenVINO: ``python -m bench``."""
