@@ -15,7 +15,7 @@ from vitrify.ir.dims import DimLike, ceildiv, minimum, product
 from vitrify.lower.contract import emit
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction
-from vitrify.lower.loop import Apply, Buffer, Data, Kernel, Stmt, Store
+from vitrify.lower.loop import Buffer, Kernel, Stmt, Store
 
 TASK_ELEMENTS = 1 << 14
 LANES = 16  # elements moved at once; narrower machines take several registers
@@ -201,11 +201,8 @@ class Copy:
         ]  # fmt: skip
         copied = self._row(names, start, to, row)
         if conditions:
-            inside: Data = conditions[0]
-            for condition in conditions[1:]:
-                inside = Apply("and", (inside, condition))
             filled = self._fill(names, to, product(c.count for c in row))
-            copied = emit.when(inside, copied, filled)
+            copied = emit.when(emit.every(conditions), copied, filled)
         return (*bound, *more, *rest, *copied)
 
     def _row(self, names: Names, source: DimLike, to: DimLike, row: Sequence[Coordinate]) -> Body:

@@ -180,8 +180,10 @@ def inside(access: Access, position: Mapping[str, DimLike]) -> Data | None:
             where = where + position[axis] * stride
         conditions.append(compare("ge", where, 0))
         conditions.append(compare("lt", where, bound.extent))
-    if not conditions:
-        return None
+    return every(conditions) if conditions else None
+
+
+def every(conditions: Sequence[Data]) -> Data:
     whole = conditions[0]
     for condition in conditions[1:]:
         whole = Apply("and", (whole, condition))

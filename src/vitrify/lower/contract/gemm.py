@@ -8,7 +8,7 @@ Parameters: ``rows`` (steps of the row axis per tile), ``inner`` (1: the last le
 tile, and the one before it is the row axis), ``vectors`` (per row of a tile), ``row_block`` (tiles, or whole
 rows of tiles, per task), ``panel_block`` (panels per task), ``copy`` (0: left in place, 1: copied by a
 kernel, 2: copied by the task, which is the only one), ``right`` (0: packed when compiled, 1: in place,
-2: packed by a kernel).
+2: packed by a kernel), ``prefetch`` (rows of a panel fetched ahead of their use; 0: none).
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ class _Kernel:
             pitch = self.panels.columns if count is None and vectors == self.values["vectors"] else self.panels.tail_columns
             strides = tuple(loop.strides[1] * pitch for loop in self.geometry.loops)
         start, more = self.names.bind("b", at)
-        right = Right(self.right, start, vectors, strides, count, masked_loads=self.in_place)
+        right = Right(self.right, start, vectors, strides, count, self.in_place, self.values["prefetch"])
         return (*bound, *more, *self._blocks(position, right, column))
 
     # ---- rows

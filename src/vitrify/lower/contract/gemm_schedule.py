@@ -16,6 +16,7 @@ from vitrify.lower.target import Target
 GUESS = 64  # what a symbolic extent is taken for
 TASK_FLOPS = 3 << 19  # work worth handing to another thread
 MOST_TASKS = 24
+PREFETCH = 8  # rows of a panel: about 200 cycles
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Shape:
 
 def schedule(problem: Contraction, target: Target) -> Schedule | None:
     """The cheapest tile and division; None where the template does not apply."""
+    found = estimate(problem, target)
+    return found[1] if found is not None else None
+
+
+def estimate(problem: Contraction, target: Target) -> tuple[float, Schedule] | None:
+    """The schedule, and the cycles it takes on one core."""
     if not problem.right or (problem.right[-1].extent == 1 and problem.rhs.constant is None):
         return None
     parts = copying.coordinates(problem.lhs, (*problem.batch, *problem.left, *problem.contracted))
@@ -56,7 +63,7 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
             cycles = _cycles(problem, target, shape, rows, vectors)
             if best is None or cycles < best[0]:
                 best = cycles, _divide(problem, target, shape, rows, vectors, right, copied, inner)
-    return best[1] if best is not None else None
+    return best
 
 
 def _right_mode(problem: Contraction) -> int:
@@ -98,23 +105,28 @@ def _tiles(problem: Contraction, target: Target, shape: Shape) -> Iterator[tuple
             yield rows, vectors
 
 
+def tile_cycles(target: Target, item: int, rows: int, vectors: int, k: int, panel_columns: int) -> float:
+    """Cycles of one register tile, without what follows the sums: two multiply-adds and two loads start per
+    cycle, a chain waits four, and panels stream from the second cache where they exceed the first one."""
+    panel_bytes = k * panel_columns * item
+    streamed = panel_bytes > target.l1_bytes // 2
+    slow = panel_bytes > target.l2_bytes // 2
+    stream = vectors * target.vector_bytes / (12 if slow else 32) if streamed else 0.0
+    compute, loads = rows * vectors / 2, (rows + vectors) / 2
+    return k * (max(compute, loads, 4.0, stream) + 0.05 * loads + 0.125 * stream) + 15
+
+
 def _cycles(problem: Contraction, target: Target, shape: Shape, rows: int, vectors: int) -> float:
     """Cycles of the whole product with this tile."""
     lanes = gemm.lanes_of(problem, target)
     columns = vectors * lanes
-    panel_bytes = shape.k * columns * problem.accumulate.itemsize
-    streamed = panel_bytes > target.l1_bytes // 2
 
     def tile(height: int, width: int) -> float:
         total = height * shape.inner
-        compute = total * width / 2
-        loads = (total + width) / 2
-        latency = 4.0
-        stream = width * target.vector_bytes / (32 if panel_bytes <= target.l2_bytes // 2 else 12) if streamed else 0.0
-        per_k = max(compute, loads, latency, stream) + 0.15 * (compute + loads)
-        return shape.k * per_k + total * width * (1.5 + problem.epilogue.cost) / 2 + 15
+        sums = tile_cycles(target, problem.accumulate.itemsize, total, width, shape.k, columns)
+        return sums + total * width * (1.5 + problem.epilogue.cost) / 2
 
-    heights = _pieces(shape.rows, rows, shape.symbolic_rows)
+    heights = pieces(shape.rows, rows, shape.symbolic_rows)
     widths = [(shape.n // columns, vectors)]
     rest = -(-(shape.n % columns) // lanes)
     if rest:
@@ -122,7 +134,7 @@ def _cycles(problem: Contraction, target: Target, shape: Shape, rows: int, vecto
     return shape.outer * shape.units * sum(p * q * tile(h, w) for p, h in heights for q, w in widths)
 
 
-def _pieces(extent: int, rows: int, ladder: bool) -> list[tuple[int, int]]:
+def pieces(extent: int, rows: int, ladder: bool) -> list[tuple[int, int]]:
     full, rest = divmod(extent, rows)
     pieces = [(full, rows)] if full else []
     if not ladder:
@@ -163,9 +175,11 @@ def _divide(
         row_block = max(1, round(TASK_FLOPS / max(1.0, per_outer / steps)))
     alone = _single(problem, shape, panels, steps, row_block, panel_block)
     copy = (gemm.COPIED_BY_TASK if alone else gemm.COPIED_BY_KERNEL) if copied else gemm.NOT_COPIED
+    tiles = max(steps if shape.units == 1 else shape.units * -(-shape.rows // rows), 1) / blocks
+    far = right == gemm.PACKED and rhs_bytes > target.l2_bytes // 2 and tiles <= 12
     return Schedule.of(
         "gemm", rows=rows, inner=int(inner), vectors=vectors, row_block=row_block, panel_block=panel_block, copy=copy,
-        right=right,
+        right=right, prefetch=PREFETCH if far else 0,
     )  # fmt: skip
 
 

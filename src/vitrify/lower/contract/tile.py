@@ -14,7 +14,7 @@ from vitrify.lower.contract import emit
 from vitrify.lower.contract.axes import Fused
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Contraction
-from vitrify.lower.loop import Assign, Data, Let, Load, Register, Stmt, Store, Tile, VType, zero
+from vitrify.lower.loop import Assign, Data, Let, Load, Prefetch, Register, Stmt, Store, Tile, VType, zero
 
 SPILL_COST = 6  # epilogues above this many instructions per vector are printed once, not once per vector
 
@@ -39,7 +39,8 @@ class Rows:
 @dataclass(frozen=True)
 class Right:
     """Where a tile's columns are: ``buffer[base + k * row + column]``, with its own stride per K loop when
-    it is used in place. ``count``: columns that exist in the last vector (None: all)."""
+    it is used in place. ``count``: columns that exist in the last vector (None: all). ``ahead``: so many rows
+    before their use they are fetched, where they come from beyond the second cache."""
 
     access: Access
     base: DimLike
@@ -47,6 +48,7 @@ class Right:
     strides: tuple[DimLike, ...]
     count: DimLike | None = None
     masked_loads: bool = False
+    ahead: int = 0
 
 
 class TileWriter:
@@ -105,6 +107,9 @@ class TileWriter:
             held = self.names.register("b", acc, self.lanes)
             body.append(Let(held, value))
             columns.append(held)
+        if right.ahead:
+            far = column + right.ahead * right.vectors * self.lanes
+            body += [Prefetch(right.access.buffer, far + v * self.lanes) for v in range(right.vectors)]
         for row, row_sums in zip(rows, sums, strict=True):
             held = self.names.register("a", acc, self.lanes)
             value = emit.convert(emit.load(lhs, at + rows.offset(*row)), acc)

@@ -6,11 +6,13 @@ product whose operands and result stay in cache, and transforms back. Padding an
 are handled here; nothing is copied first.
 
 Parameters: ``m`` (outputs per tile side: 2 or 4), ``block`` (tiles), ``rows``, ``vectors`` (of the register
-tiles), ``panel_block`` (panels per task), ``ahead`` (1: a kernel of its own transforms the tiles).
+tiles), ``panel_block`` (panels per task), ``ahead`` (1: a kernel of its own transforms the tiles), ``prefetch`` (rows
+of a panel fetched ahead of their use).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +27,7 @@ from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction, Low
 from vitrify.lower.contract.schedule import Schedule
 from vitrify.lower.contract.tile import Right, Rows, TileWriter
 from vitrify.lower.contract.transforms import TAPS, both_sides, winograd
-from vitrify.lower.loop import Apply, Buffer, Data, Kernel, Let, Load, Stmt, Store, Tile, VType
+from vitrify.lower.loop import Buffer, Data, Kernel, Let, Load, Stmt, Store, Tile, VType
 from vitrify.lower.target import Target
 
 TASK_TILES = 4
@@ -196,10 +198,7 @@ class _Winograd:
         for start, plane in zip(origin, self.shape.planes, strict=True):
             conditions.append(emit.compare("ge", start, plane.low))
             conditions.append(emit.compare("le", start + self.n, plane.high))
-        inside = conditions[0]
-        for condition in conditions[1:]:
-            inside = Apply("and", (inside, condition))
-        return (*body, *emit.when(inside, direct, patched))
+        return (*body, *emit.when(emit.every(conditions), direct, patched))
 
     def _fill_patch(self, names: Names, base: DimLike, origin: list[DimLike]) -> Body:
         fill = self.problem.lhs.fill
@@ -219,16 +218,12 @@ class _Winograd:
             for start, offset, plane in zip(origin, (i, j), planes, strict=True):
                 conditions.append(emit.compare("ge", start + offset, plane.low))
                 conditions.append(emit.compare("lt", start + offset, plane.high))
-            inside = conditions[0]
-            for condition in conditions[1:]:
-                inside = Apply("and", (inside, condition))
-            return emit.when(inside, self._vectors(names, copied), self._vectors(names, filled))
+            return emit.when(emit.every(conditions), self._vectors(names, copied), self._vectors(names, filled))
 
         return names.loop("i", self.n, lambda i: names.loop("j", self.n, lambda j: pixel(i, j)))
 
-    def _vectors(self, names: Names, body: object) -> Body:
+    def _vectors(self, names: Names, body: Callable[[DimLike, DimLike | None], Body]) -> Body:
         """Over the channels by vectors, the last one partial."""
-        assert callable(body)
         full, rest = divmod(self.channels, self.lanes)
         code: Body = names.loop("c", full, lambda c: body(c * self.lanes, None))
         return (*code, *body(full * self.lanes, rest)) if rest else code
@@ -330,11 +325,12 @@ class _Winograd:
         lhs, rhs = Access(self.moved, F32, 0, {}), Access(weights, F32, 0, {})
         right_at, bound = names.bind("b", right_base)
         to, more = names.bind("to", q * (self.block * columns))
+        right = Right(rhs, right_at, vectors, (columns,), ahead=self.chosen.values["prefetch"])
 
         def tile(first: DimLike, height: int) -> Body:
             rows = Rows(height, 1, lambda i, _: i * self.channels, lambda i, _: {})
             at, code = names.bind("a", base + first * self.channels)
-            sums, body = writer.sums(lhs, at, rows, Right(rhs, right_at, vectors, (columns,)))
+            sums, body = writer.sums(lhs, at, rows, right)
             stores = [
                 Store("products", to + (first + i) * columns + v * self.lanes, r)
                 for i, row in enumerate(sums) for v, r in enumerate(row)
