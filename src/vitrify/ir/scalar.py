@@ -90,21 +90,26 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(_sigmoid64(np.asarray(x, np.float64)), x.dtype)
 
 
+def _times(x: Array, factor: Array, dtype: np.dtype[Any]) -> Array:
+    """``x * factor``, the limit -0.0 where ``x`` is -inf and the factor 0."""
+    return np.asarray(np.where(x == -np.inf, -0.0, x * factor), dtype)
+
+
 def _silu(x: Array) -> Array:
     wide = np.asarray(x, np.float64)
-    return np.asarray(wide * _sigmoid64(wide), x.dtype)
+    return _times(wide, _sigmoid64(wide), x.dtype)
 
 
 def _gelu(x: Array) -> Array:
     """``erfc`` keeps the digits that ``1 + erf`` loses where the result is small."""
     wide = np.asarray(x, np.float64)
-    return np.asarray(0.5 * wide * _erfc64(wide * -np.sqrt(0.5)), x.dtype)
+    return _times(wide, 0.5 * _erfc64(wide * -np.sqrt(0.5)), x.dtype)
 
 
 def _gelu_tanh(x: Array) -> Array:
     """``(1 + tanh(u)) / 2 = sigmoid(2u)``."""
     wide = np.asarray(x, np.float64)
-    return np.asarray(wide * _sigmoid64(np.sqrt(8 / np.pi) * (wide + 0.044715 * wide**3)), x.dtype)
+    return _times(wide, _sigmoid64(np.sqrt(8 / np.pi) * (wide + 0.044715 * wide**3)), x.dtype)
 
 
 def _fma(x: Array, y: Array, z: Array) -> Array:
@@ -196,7 +201,7 @@ _math("tanh", np.tanh, 2, 20, "1-r*r")
 _math("sigmoid", _sigmoid, 2, 16, "r*(1-r)")
 _math("erf", _erf, 2, 25, "1.1283791670955126*exp(-x*x)")
 _math("softplus", lambda x: np.logaddexp(0, np.asarray(x, np.float64)).astype(x.dtype), 4, 35, "sigmoid(x)")
-_math("gelu", _gelu, 4, 28)
+_math("gelu", _gelu, 5, 28)
 _math("gelu_tanh", _gelu_tanh, 4, 28)
 _math("silu", _silu, 4, 18)
 

@@ -341,12 +341,13 @@ def _move_definition(name: str, type_: VType) -> str:
     index = f"(vt_i32x{lanes}){{{', '.join(map(str, range(lanes)))}}}"
     head = f"__builtin_convertvector({index} < (int)count, {mask})"
     cast = f"({t})" if lanes > 1 else ""
+    zero = f"({t})(0)"  # lanes that are not read would be poison, which spreads through every operator
     each = f"for (int i = 0; i < {lanes}; i++)"
     texts = {
         "head": f"{mask} vt_head_{type_}(int64_t count) {{ return {head}; }}",
-        "maskload": f"{t} vt_maskload_{type_}(const {c} *p, {mask} m) {{ return {cast}__builtin_masked_load(m, p); }}",
+        "maskload": f"{t} vt_maskload_{type_}(const {c} *p, {mask} m) {{ return {cast}__builtin_masked_load(m, p, {zero}); }}",
         "maskcollect": f"{t} vt_maskcollect_{type_}(const {c} *p, int64_t s, {mask} m) {{ {t} r = {{0}}; {each} if (m[i]) r[i] = p[i * s]; return r; }}",
-        "load": f"{t} vt_load_{type_}(const {c} *p, int64_t count) {{ return {cast}__builtin_masked_load({head}, p); }}",
+        "load": f"{t} vt_load_{type_}(const {c} *p, int64_t count) {{ return {cast}__builtin_masked_load({head}, p, {zero}); }}",
         "store": f"void vt_store_{type_}({c} *p, {t} v, int64_t count) {{ __builtin_masked_store({head}, v, p); }}",
         "collect": f"{t} vt_collect_{type_}(const {c} *p, int64_t s, int64_t count) {{ {t} r = {{0}}; {each} if (i < count) r[i] = p[i * s]; return r; }}",
         "scatter": f"void vt_scatter_{type_}({c} *p, int64_t s, {t} v, int64_t count) {{ {each} if (i < count) p[i * s] = v[i]; }}",
