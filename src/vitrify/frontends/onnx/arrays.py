@@ -1,4 +1,4 @@
-"""Tensors of the file as NumPy arrays. External data is mapped, and read from nowhere but the model's directory."""
+"""Tensors of the file as NumPy arrays. External data is mapped, from the model's directory alone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ class ArrayReader:
         if tensor.HasField("raw_data"):
             if len(tensor.raw_data) != nbytes:
                 raise InvalidModelError(
-                    f"tensor {tensor.name!r} does not fit its data", expected=f"{nbytes} bytes", actual=len(tensor.raw_data)
+                    f"tensor {tensor.name!r} does not fit its data",
+                    expected=f"{nbytes} bytes",
+                    actual=len(tensor.raw_data),
                 )
             return _decode(memoryview(tensor.raw_data), dtype, shape, tensor.name)
         return _typed(tensor, dtype, shape)
@@ -83,15 +85,21 @@ class ArrayReader:
         return data[offset : offset + length]
 
     def _locate(self, location: str, what: str) -> Path:
-        """The file, inside the model's directory whatever links there are. Raises :class:`ExternalDataError`."""
+        """The file, inside the model's directory whatever links say. Raises :class:`ExternalDataError`."""
         if self._directory is None:
             raise ExternalDataError(
-                f"{what} needs a directory", actual="a model given as bytes or proto", hint="import the model by its path"
+                f"{what} needs a directory",
+                actual="a model given as bytes or proto",
+                hint="import the model by its path",
             )
         parts = PurePosixPath(location.replace("\\", "/"))
-        absolute = parts.is_absolute() or PureWindowsPath(location).drive or PureWindowsPath(location).is_absolute()
+        absolute = (
+            parts.is_absolute() or PureWindowsPath(location).drive or PureWindowsPath(location).is_absolute()
+        )
         if not location or "\0" in location or absolute or ".." in parts.parts:
-            raise ExternalDataError(f"{what} has the path {location!r}", expected="a path below the model's directory")
+            raise ExternalDataError(
+                f"{what} has the path {location!r}", expected="a path below the model's directory"
+            )
         root = Path(os.path.realpath(self._directory))
         path = Path(os.path.realpath(root / parts))
         if root not in path.parents:
@@ -136,5 +144,7 @@ def _typed(tensor: TensorProto, dtype: DType, shape: tuple[int, ...]) -> Array:
     try:
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, onnx.checker.ValidationError) as error:
-        raise InvalidModelError(f"tensor {tensor.name!r} of shape {list(shape)} does not fit its data: {error}") from error
+        raise InvalidModelError(
+            f"tensor {tensor.name!r} of shape {list(shape)} does not fit its data: {error}"
+        ) from error
     return np.ascontiguousarray(array.astype(dtype.numpy, copy=False)).reshape(shape)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from vitrify.errors import InvalidModelError
+from vitrify.frontends.onnx.symbols import SymbolTable, bare_symbol
 from vitrify.ir.builder import Builder
 from vitrify.ir.dims import Dim, DimLike, Shape, substitute
-from vitrify.ir.dtypes import BOOL, DType
+from vitrify.ir.dtypes import DType
 from vitrify.ir.graph import Node, Value
-from vitrify.frontends.onnx.symbols import SymbolTable, bare_symbol
 
 Array = np.ndarray[Any, Any]
 Contents = np.ndarray[Any, np.dtype[np.object_]]
@@ -45,7 +45,9 @@ class Tensor:
         """One integer expression per element, where they are known; booleans are 0 and 1."""
         if self.known is None and self.array is not None and (self.dtype.is_int or self.dtype.is_bool):
             if self.array.size <= CONTENTS_LIMIT:
-                self.known = self.array.astype(np.int64 if self.dtype.bits < 64 else self.array.dtype).astype(object)
+                self.known = self.array.astype(np.int64 if self.dtype.bits < 64 else self.array.dtype).astype(
+                    object
+                )
         return self.known
 
 
@@ -54,7 +56,7 @@ def constant_tensor(array: Array, dtype: DType) -> Tensor:
 
 
 def known_tensor(contents: Contents, dtype: DType) -> Tensor:
-    """A tensor of integer expressions; of plain integers it is a constant. Integers wrap as the dtype does."""
+    """A tensor of integer expressions; of plain integers it is a constant. Integers wrap."""
     items = [_wrapped(item, dtype) for item in contents.reshape(-1)]
     if all(isinstance(item, int) for item in items):
         wide = np.array(items, dtype=np.uint64 if dtype.min() == 0 and dtype.bits == 64 else np.int64)
@@ -142,13 +144,16 @@ class Body:
                 raise InvalidModelError(f"{why}: sizes differ", expected=b, actual=a)
             return
         a, b = self.symbols.oriented(a, b)
-        change = self.symbols.replaceable(a, b) or self.symbols.replaceable(b, a)
-        if change is not None and self.parent is None:
-            raise change
+        change: Exception | None = self.symbols.replaceable(a, b) or self.symbols.replaceable(b, a)
+        bound = self.symbols.bound(a, b)
+        if self.parent is None and (change is not None or bound is not None):
+            raise change or bound or AssertionError
         self._facts[a] = b
         self.assumptions.append((a, b))
 
-    def hoist(self, others: list[tuple[DimLike, DimLike]], mine: list[tuple[DimLike, DimLike]], why: str) -> None:
+    def hoist(
+        self, others: list[tuple[DimLike, DimLike]], mine: list[tuple[DimLike, DimLike]], why: str
+    ) -> None:
         """What both branches assume holds around them."""
         for pair in others:
             if pair in mine:
@@ -173,7 +178,9 @@ def backward_slice(value: Value, limit: int) -> list[Node] | None:
         seen.add(v.node)
         if len(seen) > limit or v.node.op.bodies or v.node.op.name in ("binddim", "dimvalue"):
             return False
-        if any((element_count(o.shape) or 0) > 65536 or element_count(o.shape) is None for o in v.node.outputs):
+        if any(
+            (element_count(o.shape) or 0) > 65536 or element_count(o.shape) is None for o in v.node.outputs
+        ):
             return False
         if not all(visit(i) for i in v.node.inputs):
             return False
@@ -181,6 +188,3 @@ def backward_slice(value: Value, limit: int) -> list[Node] | None:
         return True
 
     return order if visit(value) else None
-
-
-__all__ = ["BOOL", "Array", "Body", "Contents", "Tensor", "backward_slice", "constant_tensor", "element_count", "known_tensor"]

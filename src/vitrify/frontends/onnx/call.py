@@ -129,7 +129,7 @@ class Call:
         return None if contents is None else [self.body.simplify(d) for d in contents.reshape(-1)]
 
     def integers(self, index: int, name: str) -> list[int] | None:
-        """Integers that are an attribute, or in later opsets the input ``index``; None where both are left out."""
+        """Integers that are an attribute or, in later opsets, an input; None where both are left out."""
         given = self.attributes.integers(name)
         if given is not None or not self.has(index):
             return given

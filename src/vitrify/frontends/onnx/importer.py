@@ -18,7 +18,7 @@ from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.load import ModelSource, read_model
 from vitrify.frontends.onnx.order import ordered_nodes, source_of, subgraphs
 from vitrify.frontends.onnx.registry import Result, Unsupported, rule_of, symbolic_rule_of
-from vitrify.frontends.onnx.symbols import Choices, Substitute, SymbolTable
+from vitrify.frontends.onnx.symbols import Bound, Choices, Substitute, SymbolTable
 from vitrify.ir.dims import INT64_MAX, Dim, DimLike, product, symbols
 from vitrify.ir.dtypes import F32
 from vitrify.ir.graph import BindDim, Graph, Type, TypeRuleError, Value
@@ -146,6 +146,8 @@ class Importer:
                 graph = self._attempt()
             except Substitute as change:
                 self._symbols.replace(change)
+            except Bound as bound:
+                self._symbols.restrict(bound)
             except InvalidModelError as error:
                 if not self._choices.flip(error):
                     raise (self._choices.first_error or error) from None
@@ -194,7 +196,9 @@ class Importer:
     def _check_input_names(self, names: list[str]) -> None:
         unknown = sorted(set(self._input_shapes) - set(names))
         if unknown:
-            raise InvalidArgumentError(f"input_shapes names no input of the model: {unknown}", expected=f"some of {names}")
+            raise InvalidArgumentError(
+                f"input_shapes names no input of the model: {unknown}", expected=f"some of {names}"
+            )
         if len(set(names)) != len(names):
             raise InvalidModelError("two inputs have one name", actual=names)
 
@@ -232,7 +236,9 @@ class Importer:
             sizes = list(given)
             if declared.HasField("shape") and len(declared.shape.dim) != len(sizes):
                 raise InvalidArgumentError(
-                    f"input_shapes of {name!r} has the wrong rank", expected=len(declared.shape.dim), actual=len(sizes)
+                    f"input_shapes of {name!r} has the wrong rank",
+                    expected=len(declared.shape.dim),
+                    actual=len(sizes),
                 )
         result: list[DimLike] = []
         for axis, size in enumerate(sizes):
@@ -251,7 +257,9 @@ class Importer:
             code = info.type.tensor_type.elem_type
             if tensor is not None and code and dtype_of(code) is not tensor.dtype:
                 raise InvalidModelError(
-                    f"output {info.name!r} is declared with another type", expected=dtype_name(code), actual=tensor.dtype
+                    f"output {info.name!r} is declared with another type",
+                    expected=dtype_name(code),
+                    actual=tensor.dtype,
                 )
 
     # Graphs, functions and nodes.
@@ -302,10 +310,14 @@ class Importer:
         place = f"{source} ({domain or 'ai.onnx'} opset {opset})"
         inputs = [scope.lookup(name) if name else None for name in node.input]
         poisoned = any(name and tensor is None for name, tensor in zip(node.input, inputs, strict=True))
-        function = self._functions.get((node.domain, node.op_type)) or self._functions.get((domain, node.op_type))
+        function = self._functions.get((node.domain, node.op_type)) or self._functions.get(
+            (domain, node.op_type)
+        )
         rule = rule_of(domain, node.op_type, opset)
         if function is None and rule is None:
-            self._problems.setdefault(f"{place}: the op is not supported{self._newer(domain, node.op_type, opset)}")
+            self._problems.setdefault(
+                f"{place}: the op is not supported{self._newer(domain, node.op_type, opset)}"
+            )
         if poisoned or (function is None and rule is None):
             self._scan(node, scope)
             scope.names.update({name: None for name in node.output if name})
@@ -337,7 +349,9 @@ class Importer:
             for inner in graph.node:
                 domain = "" if inner.domain == "ai.onnx" else inner.domain
                 opset = scope.opsets.get(domain, 0)
-                known = rule_of(domain, inner.op_type, opset) or (inner.domain, inner.op_type) in self._functions
+                known = (
+                    rule_of(domain, inner.op_type, opset) or (inner.domain, inner.op_type) in self._functions
+                )
                 if not known:
                     self._problems.setdefault(
                         f"{source_of(inner)} ({domain or 'ai.onnx'} opset {opset}): the op is not supported"
@@ -375,7 +389,9 @@ class Importer:
             results = rule(call)
         except Poisoned:
             return [None] * len(call.wanted)
-        listed: Sequence[Result] = [results] if isinstance(results, Tensor | Value) or results is None else results
+        listed: Sequence[Result] = (
+            [results] if isinstance(results, Tensor | Value) or results is None else results
+        )
         return [_as_tensor(r, call) for r in listed]
 
     def _contents(self, call: Call, rule: Callable[..., Any] | None) -> list[Tensor | None] | None:
@@ -420,7 +436,9 @@ class Importer:
 
     def _bind(self, node: onnx.NodeProto, results: list[Tensor | None], scope: Scope, source: str) -> None:
         if len(results) < len([name for name in node.output if name]):
-            raise InvalidModelError(f"{source} has too many outputs", expected=len(results), actual=len(node.output))
+            raise InvalidModelError(
+                f"{source} has too many outputs", expected=len(results), actual=len(node.output)
+            )
         for name, tensor in zip(node.output, results, strict=False):
             if tensor is not None:
                 _check_size(tensor.shape, tensor.dtype.itemsize, source)
@@ -465,7 +483,9 @@ def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
 def _checked_overrides(overrides: Mapping[str, int]) -> Mapping[str, int]:
     for name, size in overrides.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise InvalidArgumentError(f"dim_overrides[{name!r}] is no size", expected="an int >= 0", actual=size)
+            raise InvalidArgumentError(
+                f"dim_overrides[{name!r}] is no size", expected="an int >= 0", actual=size
+            )
     return overrides
 
 

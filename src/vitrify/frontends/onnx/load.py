@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from vitrify.errors import InvalidArgumentError, InvalidModelError, NoSuchFileError
 
@@ -26,7 +26,9 @@ def read_model(model: ModelSource) -> tuple[onnx.ModelProto, Path | None]:
         return _parse(bytes(model), "the bytes"), None
     if not isinstance(model, str | os.PathLike):
         raise InvalidArgumentError(
-            "cannot import this object", expected="a path, bytes or onnx.ModelProto", actual=type(model).__name__
+            "cannot import this object",
+            expected="a path, bytes or onnx.ModelProto",
+            actual=type(model).__name__,
         )
     path = Path(model)
     return _parse(_read(path), str(path)), path.parent

@@ -54,7 +54,9 @@ def ordered_nodes(
             if not name:
                 continue
             if name in producer or name in defined:
-                raise InvalidModelError(f"{where}: the name {name!r} is defined twice, again by {source_of(node)}")
+                raise InvalidModelError(
+                    f"{where}: the name {name!r} is defined twice, again by {source_of(node)}"
+                )
             producer[name] = position
     known = defined | outer
     needs = [reads(node) for node in nodes]

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 Result = Union[Tensor, Value, None]
 Rule = Callable[["Call"], Union[Result, Sequence[Result]]]
-SymbolicRule = Callable[..., Union[Contents, Sequence[Contents], None]]
+SymbolicRule = Callable[..., Union[Contents, Sequence[Contents], Tensor, None]]
 
 
 class Unsupported(Exception):
-    """A rule met something of its node that it does not provide; the import goes on and reports it at the end."""
+    """A rule met what it does not provide; the import goes on and reports it at the end."""
 
 
 _RULES: dict[tuple[str, str], list[tuple[int, Rule]]] = {}
@@ -43,7 +43,7 @@ def op(*names: str, since: int = 1, domain: str = "") -> Callable[[Rule], Rule]:
 
 
 def symbolic(*names: str, since: int = 1, domain: str = "") -> Callable[[SymbolicRule], SymbolicRule]:
-    """Registers what an op does to contents: ``rule(call, *contents)`` (None for an input that is left out)."""
+    """Registers what an op does to contents: ``rule(call, *contents)``, None for inputs left out."""
 
     def register(rule: SymbolicRule) -> SymbolicRule:
         for name in names:

@@ -1,9 +1,9 @@
 """Named dims during an import: declared, made equal where types demand it, and chosen between.
 
-Two named sizes that an op needs equal become one symbol. That changes values already built, so the import
-starts again with the substitution made (:class:`Substitute`). A condition on shapes that decides between
-results of different types is first taken as true, then, when the rest of the import fails, as false
-(:class:`Choices`).
+Two named sizes that an op needs equal become one symbol, and a size that must lie inside another gets a
+bound. That changes values already built, so the import starts again with the substitution made
+(:class:`Substitute`, :class:`Bound`). A condition on shapes that decides between results of different types
+is first taken as true, then, when the rest of the import fails, as false (:class:`Choices`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitrify.errors import InvalidModelError
-from vitrify.ir.dims import Dim, DimLike, Symbol, lower, maximum, minimum, provably_nonnegative, substitute, symbols, upper
+from vitrify.ir.dims import (
+    Compound,
+    Dim,
+    DimLike,
+    Symbol,
+    constant_part,
+    lower,
+    maximum,
+    minimum,
+    provably_nonnegative,
+    substitute,
+    symbols,
+    upper,
+)
 
 
 class Substitute(Exception):
@@ -26,11 +39,29 @@ class Substitute(Exception):
         self.value = value
 
 
+class Bound(Exception):
+    """The import must start again with ``low <= name <= high``."""
+
+    def __init__(self, name: str, low: int, high: int | None) -> None:
+        super().__init__(f"{low} <= {name} <= {high}")
+        self.name = name
+        self.low = low
+        self.high = high
+
+
 def bare_symbol(value: DimLike) -> Symbol | None:
     """The symbol, where the expression is that alone."""
     if isinstance(value, Dim) and len(value.terms) == 1:
         monomial, coefficient = value.terms[0]
         if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
+            return monomial[0]
+    return None
+
+
+def _only_compound(value: DimLike) -> Compound | None:
+    if isinstance(value, Dim) and len(value.terms) == 1:
+        monomial, coefficient = value.terms[0]
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Compound):
             return monomial[0]
     return None
 
@@ -42,6 +73,7 @@ class SymbolTable:
         self.overrides = dict(overrides)
         self.unused_overrides = set(overrides)
         self.substitutions: dict[str, DimLike] = {}
+        self._bounds: dict[str, tuple[int, int | None]] = {}
         self._named: set[str] = set()
         self._names: dict[tuple[str, bool], str] = {}
         self._taken: set[str] = set()
@@ -85,10 +117,12 @@ class SymbolTable:
             self._order.append(name)
             if named:
                 self._named.add(name)
-        return self.resolve(Dim.symbol(self._names[key]))
-
-    def resolve(self, value: DimLike) -> DimLike:
-        return substitute(value, self.substitutions) if self.substitutions else value
+        name = self._names[key]
+        if name in self.substitutions:
+            return substitute(
+                self.substitutions[name], {n: Dim.symbol(n, *b) for n, b in self._bounds.items()}
+            )
+        return Dim.symbol(name, *self._bounds.get(name, (0, None)))
 
     def declared(self, name: str) -> bool:
         """Whether an input shows this symbol, so that it may be replaced everywhere."""
@@ -96,11 +130,50 @@ class SymbolTable:
 
     def replace(self, change: Substitute) -> None:
         table = {change.name: change.value}
+        other = bare_symbol(change.value)
+        if change.name in self._bounds and other is not None:
+            self.restrict(Bound(other.name, *self._bounds[change.name]))
         self.substitutions = {k: substitute(v, table) for k, v in self.substitutions.items()}
         self.substitutions[change.name] = change.value
 
+    def restrict(self, change: Bound) -> None:
+        low, high = self._bounds.get(change.name, (0, None))
+        highs = [h for h in (high, change.high) if h is not None]
+        self._bounds[change.name] = (max(low, change.low), min(highs, default=None))
+        if highs and min(highs) < max(low, change.low):
+            raise InvalidModelError(
+                f"no size {change.name!r} fits", expected=str(change), actual=f"{low} .. {high}"
+            )
+
+    def bound(self, a: DimLike, b: DimLike) -> Bound | None:
+        """The bound of an input's symbol that ``a == b`` says.
+
+        One side is then the minimum or maximum of the other and something else.
+        """
+        for whole, part in ((a, b), (b, a)):
+            atom = _only_compound(whole)
+            if atom is None or atom.kind not in ("min", "max") or part not in atom.args:
+                continue
+            other = atom.args[1] if atom.args[0] == part else atom.args[0]
+            room = other - part if atom.kind == "min" else part - other  # must be >= 0
+            return self._linear_bound(room)
+        return None
+
+    def _linear_bound(self, room: DimLike) -> Bound | None:
+        constant = constant_part(room)
+        symbol = bare_symbol(room - constant)
+        if symbol is not None and self.declared(symbol.name) and symbol.lo < -constant:
+            return Bound(symbol.name, -constant, symbol.hi)
+        symbol = bare_symbol(constant - room)
+        if symbol is not None and self.declared(symbol.name) and (symbol.hi is None or symbol.hi > constant):
+            return Bound(symbol.name, symbol.lo, constant)
+        return None
+
     def oriented(self, a: DimLike, b: DimLike) -> tuple[DimLike, DimLike]:
-        """The pair as (what is replaced, by what): constants last, then names the user gave, then older ones."""
+        """The pair as (what is replaced, by what).
+
+        Constants are never replaced, names the user gave rather not, older symbols less than younger ones.
+        """
         return (b, a) if self._weight(a) > self._weight(b) else (a, b)
 
     def _weight(self, value: DimLike) -> tuple[int, int, int]:
@@ -112,7 +185,7 @@ class SymbolTable:
         return (1 if symbol.name in self._named else 0, -self._order.index(symbol.name), 0)
 
     def replaceable(self, a: DimLike, b: DimLike) -> Substitute | None:
-        """The substitution that makes ``a`` equal ``b``, where ``a`` is an input's symbol and ``b`` made of others."""
+        """The substitution that makes ``a`` equal ``b``: ``a`` is an input's symbol, ``b`` made of others."""
         symbol = bare_symbol(a)
         if symbol is None or not self.declared(symbol.name):
             return None

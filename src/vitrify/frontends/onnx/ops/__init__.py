@@ -1,4 +1,4 @@
-"""The decompositions, grouped as ONNX's documentation groups the ops. Importing this registers all of them."""
+"""The decompositions, grouped as ONNX's documentation groups the ops. Importing registers them."""
 
 from vitrify.frontends.onnx.ops import (
     activation,

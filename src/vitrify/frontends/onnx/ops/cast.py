@@ -9,7 +9,7 @@ from vitrify.frontends.onnx.body import Contents, Tensor
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.symbolic import elementwise
 from vitrify.frontends.onnx.registry import Result, op, symbolic
-from vitrify.ir.dtypes import BOOL, DType
+from vitrify.ir.dtypes import BOOL, I8, U4, DType
 from vitrify.ir.graph import Value
 
 _EARLY_NAMES = {"FLOAT": 1, "UINT8": 2, "INT8": 3, "UINT16": 4, "INT16": 5, "INT32": 6, "INT64": 7, "BOOL": 9,
@@ -28,7 +28,11 @@ def _convert(n: Call, dtype: DType) -> Value | Tensor:
     n.attributes.ignore("round_mode")  # only float8e8m0, which has no row, rounds by it
     saturate = n.attributes.flag("saturate", True)
     x = n.tensor(0)
-    return x if x.dtype is dtype else n.b.cast(n.value(0), dtype, saturate=saturate)
+    if x.dtype is dtype:
+        return x
+    if x.dtype.is_float and dtype is U4:  # negative numbers keep their low 4 bits
+        return n.b.cast(n.b.cast(n.value(0), I8), U4)
+    return n.b.cast(n.value(0), dtype, saturate=saturate)
 
 
 @op("Cast")

@@ -29,7 +29,10 @@ class Spatial:
 def _attribute(n: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
     values = n.attributes.integers(name)
     result = tuple([default] * rank if values is None else values)
-    n.check(len(result) == rank and min(result, default=1) >= 1, f"{name} is {list(result)} for {rank} spatial axes")
+    n.check(
+        len(result) == rank and min(result, default=1) >= 1,
+        f"{name} is {list(result)} for {rank} spatial axes",
+    )
     return result
 
 
@@ -44,7 +47,9 @@ def spatial_of(n: Call, sizes: tuple[DimLike, ...], kernel: tuple[int, ...]) -> 
     low: list[DimLike] = [0] * rank
     high: list[DimLike] = [0] * rank
     if auto == "NOTSET" and pads is not None:
-        n.check(len(pads) == 2 * rank and min(pads, default=0) >= 0, f"pads are {pads} for {rank} spatial axes")
+        n.check(
+            len(pads) == 2 * rank and min(pads, default=0) >= 0, f"pads are {pads} for {rank} spatial axes"
+        )
         low, high = list(pads[:rank]), list(pads[rank:])
     elif auto.startswith("SAME"):
         for i, size in enumerate(sizes):
@@ -75,7 +80,9 @@ def _kernel_of(n: Call, w: Value) -> tuple[int, ...]:
     if len(kernel) < w.rank - 2:
         n.unsupported(f"a kernel of the symbolic shape {w.type}")
     given = n.attributes.integers("kernel_shape")
-    n.check(given is None or tuple(given) == kernel, f"kernel_shape {given} differs from the weights {w.type}")
+    n.check(
+        given is None or tuple(given) == kernel, f"kernel_shape {given} differs from the weights {w.type}"
+    )
     return kernel
 
 
@@ -101,7 +108,9 @@ def _grouped(n: Call, border: Value, w: Value, s: Spatial, group: int, dtype: DT
     filters = floordiv(w.shape[0], group)
     n.check(filters * group == w.shape[0], f"{w.shape[0]} filters in {group} groups")
     split = n.b.reshape(border, (*border.shape[:-1], group, w.shape[1]))
-    seen = n.b.window(split, list(range(1, s.rank + 1)), s.kernel, s.strides, s.dilations)  # [N, *O, G, C/G, *K]
+    seen = n.b.window(
+        split, list(range(1, s.rank + 1)), s.kernel, s.strides, s.dilations
+    )  # [N, *O, G, C/G, *K]
     weights = n.b.reshape(w, (group, filters, *w.shape[1:]))
     out = n.b.contract(
         seen,
@@ -133,7 +142,9 @@ def conv_integer(n: Call) -> Value:
         x = n.map("sub", x, n.b.reshape(n.b.cast(zero_x, I32), ()))
     if zero_w is not None:
         point = n.b.cast(zero_w, I32)
-        w = n.map("sub", w, n.b.reshape(point, (*point.shape, *([1] * (w.rank - 1)))) if point.rank == 1 else point)
+        w = n.map(
+            "sub", w, n.b.reshape(point, (*point.shape, *([1] * (w.rank - 1)))) if point.rank == 1 else point
+        )
     return channels_first(n, convolve(n, x, w, I32))
 
 
@@ -158,7 +169,11 @@ def conv_transpose(n: Call) -> Value:
     swapped = n.b.permute(split, [0, 2, 1, *range(3, split.rank)])
     turned = n.b.flip(swapped, *range(3, split.rank))
     seen = n.b.window(
-        n.b.reshape(border, (*border.shape[:-1], group, inner)), range(1, rank + 1), kernel, [1] * rank, dilations
+        n.b.reshape(border, (*border.shape[:-1], group, inner)),
+        range(1, rank + 1),
+        kernel,
+        [1] * rank,
+        dilations,
     )
     over = (range(rank + 2, seen.rank), range(2, turned.rank))
     out = n.b.contract(seen, turned, batch=([rank + 1], [0]), over=over)

@@ -54,7 +54,11 @@ def constant_of_shape(n: Call) -> Value:
 def constant_of_shape_contents(n: Call, shape: Contents) -> Tensor | None:
     array = _fill(n)
     sizes = [d for d in shape.reshape(-1) if isinstance(d, int)]
-    if len(sizes) < shape.size or min(sizes, default=0) < 0 or int(np.prod(sizes, dtype=float)) > CONTENTS_LIMIT:
+    if (
+        len(sizes) < shape.size
+        or min(sizes, default=0) < 0
+        or int(np.prod(sizes, dtype=float)) > CONTENTS_LIMIT
+    ):
         return None
     if array.dtype.kind not in "iub":
         return None
@@ -131,5 +135,3 @@ def eye_like(n: Call) -> Value:
         n.unsupported("the dtype")
     shifted = n.map("add", n.b.iota(x.shape, 0), n.b.constant(n.attributes.integer("k", 0), I64))
     return n.b.cast(n.b.map("eq", shifted, n.b.iota(x.shape, 1)), dtype)
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitrify.frontends.onnx.body import Contents
+from vitrify.frontends.onnx.body import Array, Contents
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.symbolic import objects, plain
 from vitrify.frontends.onnx.registry import op, symbolic
@@ -13,7 +13,7 @@ from vitrify.ir.dtypes import I64
 from vitrify.ir.graph import Iota, Value
 
 
-def from_front(n: Call, indices: Value, extent: DimLike, held: np.ndarray | None) -> Value:  # type: ignore[type-arg]
+def from_front(n: Call, indices: Value, extent: DimLike, held: Array | None) -> Value:
     """Indices with negative ones counted from the front; constants are checked here."""
     if held is not None and held.size:
         low, high = int(held.min()), int(held.max())
@@ -24,7 +24,9 @@ def from_front(n: Call, indices: Value, extent: DimLike, held: np.ndarray | None
             return indices
     if indices.dtype.min() == 0 or (indices.node is not None and isinstance(indices.node.op, Iota)):
         return indices
-    size = n.b.cast(n.b.dim(extent), indices.dtype) if not isinstance(extent, int) else n.number(extent, indices)
+    size = (
+        n.b.cast(n.b.dim(extent), indices.dtype) if not isinstance(extent, int) else n.number(extent, indices)
+    )
     return n.map("where", n.map("lt", indices, n.number(0, indices)), n.map("add", indices, size), indices)
 
 
@@ -33,10 +35,10 @@ def gather(n: Call) -> Value:
     x = n.value(0)
     axis = n.axis(n.attributes.integer("axis", 0), x.rank)
     held = n.constant(1)
-    if held is not None and held.ndim == 0 and isinstance(x.shape[axis], int):
-        at = int(held)
-        n.check(-x.shape[axis] <= at < x.shape[axis], f"index {at} of an axis of size {x.shape[axis]}")
-        return n.b.squeeze(n.b.slice_axis(x, axis, at % x.shape[axis], 1), axis)
+    size = x.shape[axis]
+    if held is not None and held.ndim == 0 and isinstance(size, int):
+        at = n.axis(int(held), size)
+        return n.b.squeeze(n.b.slice_axis(x, axis, at, 1), axis)
     return n.b.gather(x, axis, from_front(n, n.value(1), x.shape[axis], held))
 
 

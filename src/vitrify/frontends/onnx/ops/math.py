@@ -44,10 +44,10 @@ def _unary(name: str, fn: str, since: int = 1) -> None:
 
 for _name, _fn, _since in (
     ("Neg", "neg", 1), ("Abs", "abs", 1), ("Exp", "exp", 1), ("Log", "log", 1), ("Sqrt", "sqrt", 1),
+    ("Floor", "floor", 1), ("Ceil", "ceil", 1), ("Round", "round", 11), ("Sign", "sign", 9), ("Erf", "erf", 9),
     ("Sin", "sin", 7), ("Cos", "cos", 7), ("Tan", "tan", 7), ("Asin", "asin", 7), ("Acos", "acos", 7),
-    ("Atan", "atan", 7), ("Sinh", "sinh", 9), ("Cosh", "cosh", 9), ("Asinh", "asinh", 9), ("Acosh", "acosh", 9),
-    ("Atanh", "atanh", 9), ("Erf", "erf", 9), ("Sign", "sign", 9), ("Round", "round", 11), ("Floor", "floor", 1),
-    ("Ceil", "ceil", 1),
+    ("Atan", "atan", 7), ("Sinh", "sinh", 9), ("Cosh", "cosh", 9), ("Asinh", "asinh", 9),
+    ("Acosh", "acosh", 9), ("Atanh", "atanh", 9),
 ):  # fmt: skip
     _unary(_name, _fn, _since)
 
@@ -68,10 +68,17 @@ def div(n: Call) -> Value:
 
 @op("Mod", since=10)
 def mod(n: Call) -> Value:
+    """The remainder has the sign of the divisor, with ``fmod`` that of the dividend."""
     x, y = n.value(0), n.value(1)
-    fmod = n.attributes.flag("fmod")
-    n.check(fmod or not x.dtype.is_float, "floats need fmod=1")
-    return n.map("fmod" if fmod else "floormod", x, y)
+    if n.attributes.flag("fmod"):
+        return n.map("fmod", x, y)
+    if not x.dtype.is_float:
+        return n.map("floormod", x, y)
+    rest = n.map("fmod", x, y)
+    zero = n.number(0, rest)
+    other_sign = n.map("xor", n.map("lt", rest, zero), n.map("lt", y, zero))
+    moved = n.map("and", other_sign, n.map("ne", rest, zero))
+    return n.map("where", moved, n.map("add", rest, y), rest)
 
 
 @op("Pow")
@@ -152,9 +159,8 @@ def clip(n: Call) -> Value:
     return clip_to(n, n.value(0), n.optional(1), n.optional(2))
 
 
-@op("CumSum", since=11)
-def cumsum(n: Call) -> Value:
-    """A window as long as the axis over the axis padded with zeros, summed."""
+def _cumulative(n: Call, combiner: str, neutral: int) -> Value:
+    """A window as long as the axis over the axis with a neutral border, reduced."""
     x = n.value(0)
     (axis,) = n.axes([int(a) for a in n.needed(1, "axis").reshape(-1)], x.rank)
     exclusive, reverse = n.attributes.flag("exclusive"), n.attributes.flag("reverse")
@@ -166,11 +172,21 @@ def cumsum(n: Call) -> Value:
     if reverse:
         x = n.b.flip(x, axis)
     low = [size - 1 + exclusive if i == axis else 0 for i in range(x.rank)]
-    padded = n.b.pad(x, low, [0] * x.rank)
+    padded = n.b.pad(x, low, [0] * x.rank, neutral)
     if exclusive:
         padded = n.b.slice_axis(padded, axis, 0, 2 * size - 1)
-    total = n.b.reduce("sum", n.b.window(padded, [axis], [size], [1], [1]), [x.rank])
+    total = n.b.reduce(combiner, n.b.window(padded, [axis], [size], [1], [1]), [x.rank])
     return n.b.flip(total, axis) if reverse else total
+
+
+@op("CumSum", since=11)
+def cumsum(n: Call) -> Value:
+    return _cumulative(n, "sum", 0)
+
+
+@op("CumProd", since=26)
+def cumprod(n: Call) -> Value:
+    return _cumulative(n, "prod", 1)
 
 
 @op("BitShift", since=11)

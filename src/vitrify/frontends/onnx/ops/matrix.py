@@ -24,7 +24,7 @@ def matmul_of(n: Call, a: Value, b: Value, dtype: DType | None = None) -> Value:
 
 
 def _batched(n: Call, a: Value, b: Value, dtype: DType | None) -> Value:
-    """Batch axes that both sides have are paired; those of one side alone stay free, so nothing is repeated."""
+    """Batch axes of both sides are paired; those of one side alone stay free, so nothing is repeated."""
     shape = n.broadcast_shape([a.shape[:-2], b.shape[:-2]])
     rank = len(shape)
     a, b = _with_batch(n, a, shape), _with_batch(n, b, shape)
@@ -102,7 +102,10 @@ def einsum(n: Call) -> Value:
     if "." in equation or any(len(set(s)) != len(s) for s in sides):
         n.unsupported(f"the equation {equation!r}")
     n.check(len(sides) == len(values), f"equation {equation!r} for {len(values)} inputs")
-    n.check(all(len(s) == v.rank for s, v in zip(sides, values, strict=True)), f"equation {equation!r}: ranks differ")
+    n.check(
+        all(len(s) == v.rank for s, v in zip(sides, values, strict=True)),
+        f"equation {equation!r}: ranks differ",
+    )
     if not arrow:
         letters = "".join(sides)
         result = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
@@ -133,5 +136,3 @@ def _pair(n: Call, left: str, a: Value, right: str, b: Value, later: set[str]) -
     )
     free = [c for c in left if c not in shared] + [c for c in right if c not in shared]
     return "".join(batch + free), out
-
-

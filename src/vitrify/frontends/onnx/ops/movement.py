@@ -120,10 +120,12 @@ def space_to_depth(n: Call) -> Value:
     x = n.value(0)
     n.check(x.rank == 4, f"a tensor of rank {x.rank}, not 4")
     size = n.attributes.integer("blocksize")
-    n.check(size >= 1, f"blocksize {size}")
+    mode = n.attributes.text("mode", "DCR")
+    n.check(mode in ("DCR", "CRD") and size >= 1, f"mode {mode!r}, blocksize {size}")
     batch, channels, height, width = x.shape
     rows, columns = floordiv(height, size), floordiv(width, size)
-    x = n.b.permute(n.b.reshape(x, (batch, channels, rows, size, columns, size)), (0, 3, 5, 1, 2, 4))
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    x = n.b.permute(n.b.reshape(x, (batch, channels, rows, size, columns, size)), order)
     return n.b.reshape(x, (batch, channels * size * size, rows, columns))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vitrify.frontends.onnx.arrays import dtype_name, dtype_of
 from vitrify.frontends.onnx.call import Call
@@ -32,9 +32,8 @@ def hardmax_of(n: Call, x: Value, axis: int) -> Value:
     return n.b.cast(n.map("eq", n.b.iota(x.shape, axis), first), x.dtype)
 
 
-for _name, _rule in (("Softmax", softmax_of), ("LogSoftmax", log_softmax_of), ("Hardmax", hardmax_of)):
-
-    def _flattened(n: Call, rule=_rule) -> Value:  # type: ignore[no-untyped-def]
+def _register(name: str, rule: Callable[[Call, Value, int], Value]) -> None:
+    def flattened(n: Call) -> Value:
         """Before opset 13: over everything from the axis on."""
         x = n.value(0)
         axis = n.axis(n.attributes.integer("axis", 1), x.rank)
@@ -43,12 +42,16 @@ for _name, _rule in (("Softmax", softmax_of), ("LogSoftmax", log_softmax_of), ("
         flat = n.b.reshape(x, (product(x.shape[:axis]), product(x.shape[axis:])))
         return n.b.reshape(rule(n, flat, 1), x.shape)
 
-    def _along(n: Call, rule=_rule) -> Value:  # type: ignore[no-untyped-def]
+    def along(n: Call) -> Value:
         x = n.value(0)
         return rule(n, x, n.axis(n.attributes.integer("axis", -1), x.rank))
 
-    op(_name)(_flattened)
-    op(_name, since=13)(_along)
+    op(name)(flattened)
+    op(name, since=13)(along)
+
+
+for _name, _rule in (("Softmax", softmax_of), ("LogSoftmax", log_softmax_of), ("Hardmax", hardmax_of)):
+    _register(_name, _rule)
 
 
 # Normalisation
@@ -120,16 +123,20 @@ def batch_normalization(n: Call) -> Sequence[Result]:
         now, spread = _statistics(n, wide, axes)
         running = [_moved(n, mean, now, momentum), _moved(n, variance, spread, momentum)]
         mean, variance = now, spread
-    parameters = (per_channel(n, p, x) for p in (scale, bias, mean, variance))
-    return [_affine(n, x, *parameters, epsilon), *running]
+    scale, bias, mean, variance = (n.match(p, (x.shape[1],)) for p in (scale, bias, mean, variance))
+    return [_affine(n, x, scale, bias, mean, variance, epsilon), *running]
 
 
-def _affine(n: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float) -> Value:
+def _affine(
+    n: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float
+) -> Value:
     wide = mean.dtype if mean.dtype.bits > x.dtype.bits else x.dtype
     scale, bias, mean, variance = (n.b.cast(p, wide) for p in (scale, bias, mean, variance))
     deviation = n.b.map("sqrt", n.map("add", variance, n.number(epsilon, variance)))
     factor = n.b.map("div", scale, deviation)
     shift = n.b.map("sub", bias, n.b.map("mul", mean, factor))
+    if factor.rank == 1:
+        factor, shift = per_channel(n, factor, x), per_channel(n, shift, x)
     return n.b.cast(n.map("add", n.map("mul", n.b.cast(x, wide), factor), shift), x.dtype)
 
 
@@ -213,5 +220,3 @@ def mean_variance_normalization(n: Call) -> Value:
     centred = n.map("sub", x, mean)
     deviation = n.b.map("sqrt", mean_over(n, n.b.map("mul", centred, centred), axes, keepdims=True))
     return n.map("div", centred, n.map("add", deviation, n.number(1e-9, deviation)))
-
-

@@ -34,7 +34,12 @@ def _plain(combiner: str) -> Reduction:
     return lambda n, x, axes, keep: n.b.reduce(combiner, x, axes, keepdims=keep)
 
 
-for _name, _combiner in (("ReduceSum", "sum"), ("ReduceProd", "prod"), ("ReduceMax", "max"), ("ReduceMin", "min")):
+for _name, _combiner in (
+    ("ReduceSum", "sum"),
+    ("ReduceProd", "prod"),
+    ("ReduceMax", "max"),
+    ("ReduceMin", "min"),
+):
     _reduction(_name, _plain(_combiner))
 
 

@@ -1,4 +1,4 @@
-"""Recurrent networks: the inputs of all steps in one contraction, then a scan with one contraction per step."""
+"""Recurrent networks: the inputs of all steps in one contraction, then a scan with one per step."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ from vitrify.ir.graph import Value
 
 Activation = Callable[[Call, Value], Value]
 
+
+def _line(n: Call, x: Value, scale: float, shift: float) -> Value:
+    x = x if scale == 1 else n.map("mul", x, n.number(scale, x))
+    return x if shift == 0 else n.map("add", x, n.number(shift, x))
+
+
 # name: (rule, default alpha, default beta); None where the function takes none
 _ACTIVATIONS: dict[str, tuple[Callable[[Call, Value, float, float], Value], float | None, float | None]] = {
     "sigmoid": (lambda n, x, a, b: n.b.map("sigmoid", x), None, None),
@@ -25,20 +31,15 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Call, Value, float, float], Value], floa
     "relu": (lambda n, x, a, b: n.b.map("relu", x), None, None),
     "softsign": (lambda n, x, a, b: softsign_of(n, x), None, None),
     "softplus": (lambda n, x, a, b: n.b.map("softplus", x), None, None),
-    "affine": (lambda n, x, a, b: _line(n, x, a, b), 1.0, 0.0),
+    "affine": (_line, 1.0, 0.0),
     "leakyrelu": (lambda n, x, a, b: select_positive(n, x, _line(n, x, a, 0)), 0.01, None),
     "thresholdedrelu": (
         lambda n, x, a, b: n.map("where", n.map("gt", x, n.number(a, x)), x, n.number(0, x)), 1.0, None,
     ),
     "scaledtanh": (lambda n, x, a, b: _line(n, n.b.map("tanh", _line(n, x, b, 0)), a, 0), 1.0, 1.0),
-    "hardsigmoid": (lambda n, x, a, b: hard_sigmoid_of(n, x, a, b), 0.2, 0.5),
+    "hardsigmoid": (hard_sigmoid_of, 0.2, 0.5),
     "elu": (lambda n, x, a, b: select_positive(n, x, _line(n, exp_minus_one(n, x), a, 0)), 1.0, None),
 }  # fmt: skip
-
-
-def _line(n: Call, x: Value, scale: float, shift: float) -> Value:
-    x = x if scale == 1 else n.map("mul", x, n.number(scale, x))
-    return x if shift == 0 else n.map("add", x, n.number(shift, x))
 
 
 def _activations(n: Call, default: Sequence[str], directions: int) -> list[list[Activation]]:
@@ -96,7 +97,9 @@ def _network(n: Call, gates: int) -> Network:
         n.unsupported("a hidden size that only a run knows")
     n.check(n.attributes.integer("hidden_size", hidden) == hidden, f"hidden_size differs from {r.type}")
     n.check(w.shape[0] == r.shape[0] == len(reverse), f"{w.type} and {r.type} for {len(reverse)} directions")
-    n.check(w.shape[1] == r.shape[1] == gates * hidden, f"{w.type} and {r.type} for {gates} gates of {hidden}")
+    n.check(
+        w.shape[1] == r.shape[1] == gates * hidden, f"{w.type} and {r.type} for {gates} gates of {hidden}"
+    )
     if batch_first:
         x = n.b.permute(x, (1, 0, 2))
     if x.shape[2] != w.shape[2]:
@@ -190,14 +193,20 @@ def _run(n: Call, net: Network, inputs: Value, states: list[Value], step: Step) 
 def _outputs(n: Call, net: Network, ys: list[Value], finals: list[list[Value]]) -> list[Value]:
     """Y and the last states, the directions stacked."""
     y = n.b.concat([n.b.unsqueeze(v, 1) for v in ys], 1)  # [T, D, N, H]
-    states = [n.b.concat([n.b.unsqueeze(f[i], 0) for f in finals], 0) for i in range(len(finals[0]))]  # [D, N, H]
+    states = [
+        n.b.concat([n.b.unsqueeze(f[i], 0) for f in finals], 0) for i in range(len(finals[0]))
+    ]  # [D, N, H]
     if net.batch_first:
         return [n.b.permute(y, (2, 0, 1, 3)), *(n.b.permute(s, (1, 0, 2)) for s in states)]
     return [y, *states]
 
 
 def _recurrent(
-    n: Call, gates: int, default: Sequence[str], state_inputs: Sequence[int], make: Callable[..., tuple[Value | None, Step]]
+    n: Call,
+    gates: int,
+    default: Sequence[str],
+    state_inputs: Sequence[int],
+    make: Callable[..., tuple[Value | None, Step]],
 ) -> list[Value]:
     """Runs every direction; ``make`` gives its input bias and its step."""
     net = _network(n, gates)
@@ -256,7 +265,9 @@ def lstm(n: Call) -> list[Value]:
 
 
 # GRU
-def _gru(n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]) -> tuple[Value | None, Step]:
+def _gru(
+    n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]
+) -> tuple[Value | None, Step]:
     """Gates in the order update, reset, hidden."""
     f, hidden_of = functions
     linear = n.attributes.flag("linear_before_reset")
@@ -295,7 +306,9 @@ def gru(n: Call) -> list[Value]:
 
 
 # RNN
-def _rnn(n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]) -> tuple[Value | None, Step]:
+def _rnn(
+    n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]
+) -> tuple[Value | None, Step]:
     biases = _biases(n, d, 1, net.hidden)
 
     def step(m: Call, outer: Callable[[Value], Value], x: Value, states: list[Value]) -> list[Value]:

@@ -53,7 +53,10 @@ def _target(n: Call, old: Shape, allow_zero: bool) -> Shape:
             dims[i] = old[i]
     holes = [i for i, d in enumerate(dims) if d == -1]
     n.check(len(holes) <= 1, f"the shape {list(map(str, dims))} has -1 twice")
-    n.check(all(not isinstance(d, int) or d >= -1 for d in dims), f"the shape {list(map(str, dims))} has a negative size")
+    n.check(
+        all(not isinstance(d, int) or d >= -1 for d in dims),
+        f"the shape {list(map(str, dims))} has a negative size",
+    )
     if holes:
         dims[holes[0]] = _remaining(n, old, [d for d in dims if d != -1])
     return tuple(dims)
@@ -103,7 +106,11 @@ def reshape(n: Call) -> Value:
 @symbolic("Reshape", since=5)
 def reshape_contents(n: Call, x: Contents, shape: Contents) -> Contents | None:
     target = _target(n, x.shape, n.attributes.flag("allowzero"))
-    return None if any(isinstance(d, Dim) for d in target) else x.reshape([int(d) for d in target if isinstance(d, int)])
+    return (
+        None
+        if any(isinstance(d, Dim) for d in target)
+        else x.reshape([int(d) for d in target if isinstance(d, int)])
+    )
 
 
 @op("Flatten")
@@ -158,7 +165,20 @@ def unsqueeze_contents(n: Call, x: Contents, axes: Contents | None = None) -> Co
 def expand(n: Call) -> Value:
     """Broadcasting in both directions."""
     x = n.value(0)
+    if n.dims(1) is None:
+        return n.expand(x, n.broadcast_shape([x.shape, _run_time_expansion(n, x.shape)]))
     return n.expand(x, n.broadcast_shape([x.shape, sizes_of(n, 1)]))
+
+
+def _run_time_expansion(n: Call, shape: Shape) -> Shape:
+    """The result's sizes, 1 in the wanted shape replaced by the tensor's own."""
+    wanted = n.b.cast(n.value(1), I64)
+    count = wanted.shape[0]
+    if not isinstance(count, int):
+        n.unsupported("a shape whose rank only a run knows")
+    own = [n.body.resolve(n.known(_objects([d]))) for d in [*([1] * count), *shape][len(shape) :]]
+    sizes = n.map("where", n.map("eq", wanted, n.number(1, wanted)), n.b.concat(own[-count:], 0), wanted)
+    return tuple(n.bind(n.b.slice_axis(sizes, 0, i, 1)) for i in range(count))
 
 
 @symbolic("Expand", since=8)

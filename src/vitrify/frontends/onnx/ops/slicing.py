@@ -30,11 +30,15 @@ def _clamped(n: Call, position: DimLike, extent: DimLike, low: DimLike, high: Di
     return minimum(maximum(front, low), high)
 
 
-def slice_bounds(n: Call, start: DimLike, end: DimLike, step: int, extent: DimLike) -> tuple[DimLike, DimLike]:
+def slice_bounds(
+    n: Call, start: DimLike, end: DimLike, step: int, extent: DimLike
+) -> tuple[DimLike, DimLike]:
     """``(first position, count)`` as ONNX clamps them."""
     if step > 0:
-        first = _clamped(n, start, extent, 0, extent)
         last = _clamped(n, end, extent, 0, extent)
+        if isinstance(start, int) and 0 <= start < FAR:  # beyond the end nothing is taken, wherever it starts
+            return start, maximum(0, ceildiv(last - start, step))
+        first = _clamped(n, start, extent, 0, extent)
         return first, maximum(0, ceildiv(last - first, step))
     first = _clamped(n, start, extent, 0 if extent == 0 else maximum(-1, minimum(0, extent - 1)), extent - 1)
     last = _clamped(n, end, extent, -1, extent - 1)
@@ -56,7 +60,9 @@ def _plan(n: Call, rank: int) -> tuple[list[int], list[int]] | None:
     return list(resolved), plain_steps
 
 
-def _sliced(n: Call, x: Value, axes: list[int], steps: list[int], bounds: list[tuple[DimLike, DimLike]]) -> Value:
+def _sliced(
+    n: Call, x: Value, axes: list[int], steps: list[int], bounds: list[tuple[DimLike, DimLike]]
+) -> Value:
     starts: list[DimLike] = [0] * x.rank
     strides, sizes = [1] * x.rank, list(x.shape)
     for axis, step, (first, count) in zip(axes, steps, bounds, strict=True):
@@ -89,9 +95,13 @@ def slice_inputs(n: Call) -> Value:
     starts, ends = n.dims(1), n.dims(2)
     if starts is not None and ends is not None:
         n.check(len(starts) == len(ends), "starts and ends differ in length")
-        bounds = [slice_bounds(n, s, e, t, x.shape[a]) for s, e, t, a in zip(starts, ends, steps, axes, strict=True)]
+        bounds = [
+            slice_bounds(n, s, e, t, x.shape[a]) for s, e, t, a in zip(starts, ends, steps, axes, strict=True)
+        ]
     else:
-        bounds = [_run_time_bounds(n, i, t, x.shape[a]) for i, (t, a) in enumerate(zip(steps, axes, strict=True))]
+        bounds = [
+            _run_time_bounds(n, i, t, x.shape[a]) for i, (t, a) in enumerate(zip(steps, axes, strict=True))
+        ]
     return _sliced(n, x, axes, steps, bounds)
 
 
@@ -116,7 +126,12 @@ def _run_time_bounds(n: Call, index: int, step: int, extent: DimLike) -> tuple[D
 
 @symbolic("Slice", since=10)
 def slice_contents(
-    n: Call, x: Contents, starts: Contents, ends: Contents, axes: Contents | None = None, steps: Contents | None = None
+    n: Call,
+    x: Contents,
+    starts: Contents,
+    ends: Contents,
+    axes: Contents | None = None,
+    steps: Contents | None = None,
 ) -> Contents | None:
     plan, first, last = _plan(n, x.ndim), plain(starts), plain(ends)
     if plan is None or first is None or last is None or len(first) != len(last):
@@ -194,9 +209,13 @@ def _constant_border(n: Call, x: Value, low: list[DimLike], high: list[DimLike])
         held = n.constant(2)
         value = None if held is None else held.reshape(()).item()
     if value is not None:
-        return n.b.pad(x, low, high, bool(value) if x.dtype.is_bool else value if x.dtype.is_float else int(value))
+        return n.b.pad(
+            x, low, high, bool(value) if x.dtype.is_bool else value if x.dtype.is_float else int(value)
+        )
     inside = n.b.pad(n.b.fill(True, BOOL, x.shape), low, high, False)
-    return n.map("where", inside, n.b.pad(x, low, high, False if x.dtype.is_bool else 0), n.b.reshape(n.value(2), ()))
+    return n.map(
+        "where", inside, n.b.pad(x, low, high, False if x.dtype.is_bool else 0), n.b.reshape(n.value(2), ())
+    )
 
 
 def _reflect(n: Call, x: Value, axis: int, before: DimLike, after: DimLike) -> tuple[Value, Value]:
