@@ -26,8 +26,7 @@ Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 SIZES = (0, 1, 2, 3, 5, 7)
 ELEMENTS = 2048  # of the largest value
-DISCRETE = ("floor", "ceil", "round", "trunc", "sign", "fmod", "div", "pow", "tan", "rsqrt", "log", "atan2")
-WELL_CONDITIONED = tuple(
+WELL_CONDITIONED = tuple(  # functions through which rounding errors do not grow much
     "add sub mul neg abs min max relu sin cos atan asinh tanh sigmoid erf softplus gelu silu where".split()
 )
 STRUCTURES = tuple(cls.__name__.lower().rstrip("_") for cls in g.STRUCTURES)
@@ -89,6 +88,7 @@ def elements(
     random: np.random.Generator, dtype: DType, shape: Sequence[int], specials: bool = False
 ) -> Array:
     """Random elements: floats near 1 in size, small integers, and the special values where asked for."""
+    wide: Array
     if dtype.is_float:
         wide = random.normal(0, 1.5, shape)
         special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e-40])
@@ -124,7 +124,8 @@ class _Grower:
         return self.draw(st.sampled_from(items))
 
     def dim(self) -> DimLike:
-        return self.one_of([*SIZES, *self.symbols.values(), *self.symbols.values()])
+        choices: list[DimLike] = [*SIZES, *self.symbols.values(), *self.symbols.values()]
+        return self.one_of(choices)
 
     def shape(self, max_rank: int) -> Shape:
         return tuple(self.dim() for _ in range(self.draw(st.integers(0, max_rank))))

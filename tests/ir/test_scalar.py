@@ -32,7 +32,8 @@ EXACT: dict[str, Exact] = {
     "trunc": lambda x: mpmath.sign(x) * mpmath.floor(abs(x)),
     "neg": lambda x: -x, "abs": abs, "sign": mpmath.sign, "relu": lambda x: max(x, 0),
     "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y,
-    "div": lambda x, y: x / y, "min": min, "max": max, "fmod": lambda x, y: mpmath.sign(x) * mpmath.fmod(abs(x), abs(y)),
+    "div": lambda x, y: x / y, "min": min, "max": max,
+    "fmod": lambda x, y: mpmath.sign(x) * mpmath.fmod(abs(x), abs(y)),
     "pow": lambda x, y: x**y, "atan2": mpmath.atan2, "fma": lambda x, y, z: x * y + z,
 }  # fmt: skip
 DOMAIN = {
