@@ -1,0 +1,76 @@
+"""What only a fresh process shows: the time from its start to the first result, and its peak memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+_PRELUDE = "import sys\nimport numpy as np\nmodel, inputs = sys.argv[1:]\nfeed = dict(np.load(inputs))\n"
+_SESSIONS = {
+    "vitrify": (
+        "import vitrify\n"
+        "options = vitrify.SessionOptions(intra_op_num_threads=1)\n"
+        "run = vitrify.InferenceSession(model, options).run\n"
+    ),
+    "onnxruntime": (
+        "import onnxruntime\n"
+        "options = onnxruntime.SessionOptions()\n"
+        "options.intra_op_num_threads = 1\n"
+        "options.log_severity_level = 3\n"
+        "run = onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider']).run\n"
+    ),
+    "openvino": (
+        "import openvino\n"
+        "read = openvino.Core().read_model(model)\n"
+        "settings = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': 1, 'NUM_STREAMS': 1,\n"
+        "            'INFERENCE_PRECISION_HINT': 'f32'}\n"
+        "request = openvino.Core().compile_model(read, 'CPU', settings).create_infer_request()\n"
+        "run = lambda names, feed: request.infer(feed)\n"
+    ),
+}
+_FIRST = "run(None, feed)\nprint('first', flush=True)\n"
+_PEAK = (
+    "for _ in range(3):\n    run(None, feed)\n"
+    "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+)
+
+
+class Processes:
+    """Runs one model in fresh processes. ``artifact`` is what Vitrify loads, ``model`` what the peers do."""
+
+    def __init__(self, artifact: Path, model: bytes | Path, inputs: Mapping[str, np.ndarray]) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        if isinstance(model, bytes):
+            (folder / "model.onnx").write_bytes(model)
+            model = folder / "model.onnx"
+        np.savez(folder / "inputs.npz", **dict(inputs))
+        self._inputs = folder / "inputs.npz"
+        self._models = {"vitrify": artifact, "onnxruntime": model, "openvino": model}
+
+    def _command(self, engine: str, rest: str) -> list[str]:
+        script = _PRELUDE + _SESSIONS[engine] + rest
+        return [sys.executable, "-c", script, str(self._models[engine]), str(self._inputs)]
+
+    def first_result(self, engine: str) -> float:
+        """Seconds from the start of the process until it has the first result."""
+        command = self._command(engine, _FIRST)
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            seconds = time.perf_counter() - start
+        if line.strip() != b"first":
+            raise RuntimeError(f"{engine} has no result")
+        return seconds
+
+    def peak_bytes(self, engine: str) -> int:
+        """The most memory that was resident, of the whole process: interpreter, libraries and model."""
+        found = subprocess.run(self._command(engine, _PEAK), capture_output=True, check=True, text=True)
+        return int(found.stdout) * 1024
