@@ -82,3 +82,32 @@ def test_contradicted_assumptions() -> None:
         specialise(graph, {"n": 2, "t": 5})
     assert specialise(graph, {"n": 2}).assumptions == [(4, T)]
     assert np.shape(interpret(graph, [np.zeros((2, 4), np.float32), np.asarray(True)])[0]) == (7,)
+
+
+def _flattening(rate: int) -> Graph:
+    """A branch for one number of samples only: ``rate`` of them become two rows."""
+    b = Builder()
+    x = parameter("x", F32, (T,))
+    return b.build([x], [b.reduce("sum", b.reshape(x, (2, rate // 2)), (1,))])
+
+
+def test_a_branch_that_does_not_fit_refuses_to_run() -> None:
+    m = Model()
+    x, condition = m.input(T), m.input(dtype=BOOL)
+    before = m.graph(m.one(g.If(_flattening(8), _flattening(6)), condition, x))
+    after = specialise(before, {"t": 8})
+    samples = np.arange(8, dtype=np.float32)
+    for level in Level:
+        graph = optimize(after, level, dump=lambda _, stage: verify(stage))
+        assert_same(
+            interpret(before, [samples, np.asarray(True)]), interpret(graph, [samples, np.asarray(True)])
+        )
+        with pytest.raises(ValueError, match="reshape"):
+            interpret(graph, [samples, np.asarray(False)])
+
+
+def test_sizes_that_fit_nowhere() -> None:
+    m = Model()
+    graph = m.graph(m.reshape(m.input(T), (2, 4)))
+    with pytest.raises(ShapeError, match="contradict the model"):
+        specialise(graph, {"t": 9})
