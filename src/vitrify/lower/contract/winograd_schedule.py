@@ -14,7 +14,8 @@ from vitrify.lower.target import Target
 LEAST_CHANNELS = 16
 GUESS = 32  # a symbolic output extent
 ITEM = 4
-STREAM = 8.0  # bytes per cycle from beyond the second cache
+STREAM = 8.5  # bytes per cycle from beyond the second cache
+MOST_TILES = 64  # in a block
 MARGIN = 0.92  # of the direct time that Winograd has to stay under, for its loss of accuracy
 
 
@@ -55,57 +56,62 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
 
 def _best(problem: Contraction, target: Target, sizes: _Sizes, m: int) -> tuple[float, Schedule]:
     lanes = target.lanes(problem.accumulate)
-    best: tuple[float, Schedule] | None = None
-    for vectors in range(1, 5):
-        if vectors > max(1, -(-sizes.outputs // lanes)):
-            break
-        columns = vectors * lanes
-        block = _block(target, sizes, columns)
-        groups = _groups(sizes, block, columns, m)
-        for rows in range(2, min(block, 16) + 1):
-            if rows * vectors + vectors + 1 > target.vector_registers:
-                break
-            cycles = _cycles(problem, target, sizes, rows, vectors, block)
-            panels = -(-sizes.outputs // columns)
-            chosen = Schedule.of(
-                "winograd", m=m, block=block, rows=rows, vectors=vectors, panel_block=-(-panels // groups),
-                ahead=int(groups > 1), prefetch=gemm_schedule.PREFETCH if sizes.weight_bytes > target.l2_bytes // 2 else 0,
-            )  # fmt: skip
-            if best is None or cycles < best[0]:
-                best = cycles, chosen
-    if best is None:
-        return float("inf"), Schedule.of("winograd")
+    best: tuple[float, Schedule] = (float("inf"), Schedule.of("winograd"))
+    far = sizes.weight_bytes > target.l2_bytes // 2
+    for vectors in range(1, min(4, -(-sizes.outputs // lanes)) + 1):
+        if vectors > 2 and sizes.channels * vectors * lanes * ITEM > target.l1_bytes:
+            break  # a plane's panel is read by every row of tiles: wide ones leave the first cache
+        panels = -(-sizes.outputs // (vectors * lanes))
+        for block in _blocks(sizes):
+            groups = _groups(sizes, block, panels)
+            for rows in range(2, min(block, 16) + 1):
+                if rows * vectors + vectors + 1 > target.vector_registers:
+                    break
+                cycles = _cycles(problem, target, sizes, rows, vectors, block, groups)
+                if cycles < best[0]:
+                    best = cycles, Schedule.of(
+                        "winograd", m=m, block=block, rows=rows, vectors=vectors, panel_block=-(-panels // groups),
+                        ahead=int(groups > 1), prefetch=gemm_schedule.PREFETCH if far else 0,
+                    )  # fmt: skip
     return best
 
 
-def _block(target: Target, sizes: _Sizes, columns: int) -> int:
-    """Tiles per block: those of a block and their products share the second cache with the weights, if the
-    weights fit there; if not, blocks are large, since each one reads all weights."""
-    resident = sizes.weight_bytes <= target.l2_bytes // 2
-    room = target.l2_bytes // 4 if resident else target.l2_bytes * 5 // 8
-    most = max(4, room // (sizes.planes * ITEM * (sizes.channels + columns)))
-    blocks = -(-sizes.tiles // min(most, 64))
-    return max(1, -(-sizes.tiles // max(blocks, 1)))
+def _blocks(sizes: _Sizes) -> list[int]:
+    """Tiles per block, evenly divided."""
+    counts = {1, 2, 3, 4, 6, 8, *range(10, 100, 6)} | {-(-sizes.tiles // most) for most in (14, 28, 56)}
+    sizes_of = {-(-sizes.tiles // c) for c in counts if c <= sizes.tiles}
+    return sorted(b for b in sizes_of if b <= MOST_TILES) or [min(sizes.tiles, MOST_TILES) or 1]
 
 
-def _groups(sizes: _Sizes, block: int, columns: int, m: int) -> int:
+def _groups(sizes: _Sizes, block: int, panels: int) -> int:
     """Groups of panels, so that there are enough tasks together with the blocks."""
     work = 2 * sizes.planes * sizes.tiles * sizes.channels * sizes.outputs
-    wanted = max(1, min(12, work // gemm_schedule.TASK_FLOPS))
+    wanted = max(1, min(8, work // gemm_schedule.TASK_FLOPS))
     blocks = -(-sizes.tiles // block)
-    return max(1, min(-(-wanted // blocks), -(-sizes.outputs // columns)))
+    return max(1, min(-(-wanted // blocks), panels))
 
 
-def _cycles(problem: Contraction, target: Target, sizes: _Sizes, rows: int, vectors: int, block: int) -> float:
+def _cycles(
+    problem: Contraction, target: Target, sizes: _Sizes, rows: int, vectors: int, block: int, groups: int
+) -> float:
+    """The products, what they read from beyond the second cache, and the transforms."""
     lanes = target.lanes(problem.accumulate)
     columns = vectors * lanes
-    blocks, panels = -(-sizes.tiles // block), sizes.outputs / columns
+    blocks, panels = -(-sizes.tiles // block), max(1.0, sizes.outputs / columns)
     products = 0.0
     for count, height in gemm_schedule.pieces(block, rows, ladder=False):
         tile = gemm_schedule.tile_cycles(target, ITEM, height, vectors, sizes.channels, columns)
         products += count * (tile + 1.5 * height * vectors)
-    products *= sizes.planes * blocks * max(1.0, panels)
-    streamed = 0.0 if sizes.weight_bytes <= target.l2_bytes // 2 else blocks * sizes.weight_bytes / STREAM
+    products *= sizes.planes * blocks * panels
+    moved = sizes.planes * block * sizes.channels * ITEM
+    held = moved + sizes.planes * block * columns * ITEM
+    resident = sizes.weight_bytes <= target.l2_bytes * 0.65
+    room = target.l2_bytes - sizes.weight_bytes if resident else target.l2_bytes * 0.75
+    streamed = 0.0 if resident else blocks * sizes.weight_bytes / STREAM
+    if held > room:
+        streamed += blocks * panels * moved / STREAM
+    if groups > 1:
+        streamed += 2 * sizes.planes * sizes.tiles * sizes.channels * ITEM / STREAM
     transforms = sizes.tiles * sizes.planes * (4.5 * sizes.channels + 6.0 * sizes.outputs) / lanes
     store = sizes.tiles * sizes.outputs / lanes * (sizes.planes**0.5 - 2) ** 2 * (1 + problem.epilogue.cost)
     return max(products, streamed) + 0.25 * min(products, streamed) + transforms + store
