@@ -325,6 +325,7 @@ class Emitter:
     def _named(self, position: Data, extent: DimLike) -> DimLike:
         variable = Dim.index(f"{self.prefix}g{self.serial}", extent)
         self.serial += 1
+        self.variables |= {str(variable)}  # what is read there stays behind the binding
         self.statements.append(L.Bind(variable, position))
         return variable
 

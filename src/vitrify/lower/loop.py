@@ -234,7 +234,7 @@ class Bind:
 
 @dataclass(frozen=True)
 class Fail:
-    """Records a failure (abi.h's codes) of a source node in the buffer ``status``."""
+    """Records a failure (abi.h's codes) of a source node in the buffer ``status``, and ends the task."""
 
     code: int
     node: int

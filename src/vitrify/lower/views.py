@@ -43,6 +43,8 @@ RENAMING = (g.Permute, g.Expand, g.Reshape, g.Slice, g.Flip, g.Window)
 
 def reshape_index(index: Index, shape: Shape, source: Shape) -> Index:
     """Row-major position in ``shape`` carried over to ``source``, group of axes by group of axes."""
+    if any(isinstance(n, int) and n == 0 for n in source):
+        return (0,) * len(source)  # nothing is ever read there
     result: list[DimLike] = []
     for outs, ins in axis_groups(shape, source):
         linear: DimLike = 0

@@ -138,7 +138,7 @@ class KernelPrinter:
                 self._line(depth, f"const int64_t {v} = {self._data(value)};")
             case L.Fail(code=code, node=node):
                 word = (code << 32) | node
-                self._line(depth, f"{{ int64_t none = 0; __atomic_compare_exchange_n(status, &none, INT64_C({word}), 0, 0, 0); }}")
+                self._line(depth, f"{{ int64_t none = 0; __atomic_compare_exchange_n(status, &none, INT64_C({word}), 0, 0, 0); return; }}")
             case L.Prefetch(buffer=b, index=i, write=w):
                 self._line(depth, f"__builtin_prefetch({b} + {self._position(i)}, {int(w)});")
             case L.Comment(text=text):
