@@ -11,6 +11,7 @@ from vitrify.ir.dims import Dim, DimLike, lower, maximum, product, substitute, s
 from vitrify.ir.graph import Graph, Node, Value
 from vitrify.lower import plan as p
 from vitrify.lower.contraction import lower_contract
+from vitrify.lower.emit import Leaf
 from vitrify.lower.loop import Kernel, align64, scratch_bytes
 from vitrify.lower.nest import NestBuilder, Region, default_schedule
 from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Shared, Weights
@@ -204,8 +205,9 @@ class Lowering:
         leaves = {v: scope.parameter(v, self.placement(v), written=True) for v in region.outputs}
         self._build(region, scope, leaves, step.anchor)
 
-    def _build(self, region: Region, scope: KernelScope, leaves: dict[Value, object], anchor: Node) -> None:
-        builder = NestBuilder(region, scope, leaves, default_schedule(region, self.target), self.target)  # type: ignore[arg-type]
+    def _build(self, region: Region, scope: KernelScope, leaves: dict[Value, Leaf], anchor: Node) -> None:
+        schedule = default_schedule(region, scope, leaves, self.target)
+        builder = NestBuilder(region, scope, leaves, schedule, self.target)
         tasks, body = builder.build()
         elements = product(region.space)
         self.call(scope, tasks, body, flops=elements * builder.cost(), anchor=anchor, schedule=builder.describe())

@@ -20,10 +20,10 @@ from vitrify.lower import loop as L
 from vitrify.lower.accumulate import Accumulator
 from vitrify.lower.emit import Emitter, Environment, Leaf, NotFusable
 from vitrify.lower.loop import Stmt
-from vitrify.lower.loops import SweepPiece, merge_loops, nested, split_tasks, vector_loops
+from vitrify.lower.loops import Loops, SweepPiece, merge_loops, nested, split_tasks, vector_loops
 from vitrify.lower.rewrite_loop import rename
 from vitrify.lower.target import Target
-from vitrify.lower.views import Index
+from vitrify.lower.views import Index, linear_in
 
 TASK_WORK = 1 << 14  # operations worth handing to another thread
 TILE_ELEMENTS = 1 << 14
@@ -66,6 +66,7 @@ class NestSchedule:
     lanes: int
     accumulators: int = 4
     task_work: int = TASK_WORK
+    merge: bool = True  # neighbouring loops made one where they can be
 
 
 def lanes_for(region: Region, target: Target) -> int:
@@ -74,15 +75,45 @@ def lanes_for(region: Region, target: Target) -> int:
     return target.lanes(F64 if wide else F32)
 
 
-def default_schedule(region: Region, target: Target) -> NestSchedule:
+def default_schedule(region: Region, env: Environment, leaves: dict[Value, Leaf], target: Target) -> NestSchedule:
+    """Vectors along the axis whose loads and stores cost least."""
+    lanes = lanes_for(region, target)
     axes = [a for a, n in enumerate(region.space) if n != 1]
-    positional = any(n.op.combiner.startswith("arg") for n in region.reductions if isinstance(n.op, g.Reduce))
+    if any(n.op.combiner.startswith("arg") for n in region.reductions if isinstance(n.op, g.Reduce)):
+        axes = [a for a in axes if a not in region.reduced]  # positions are compared one by one
     if not axes:
         return NestSchedule(None, 1)
-    last = axes[-1]
-    if last in region.reduced and positional:
-        return NestSchedule(None, 1)
-    return NestSchedule(last, lanes_for(region, target))
+    probe = NestBuilder(region, env, leaves, NestSchedule(None, 1, merge=False), target)
+    moves = [s for s in L.walk(tuple(probe.rows())) if isinstance(s, (L.Let, L.Store))]
+    costs = {a: _axis_cost(region, a, lanes, moves) for a in axes}
+    return NestSchedule(min(reversed(axes), key=lambda a: costs[a]), lanes)
+
+
+def _axis_cost(region: Region, axis: int, lanes: int, moves: Sequence[L.Let | L.Store]) -> float:
+    """Instructions per element, roughly, with vectors along ``axis``."""
+    size, name = region.space[axis], f"i{axis}"
+    total = float(len(moves)) / 4
+    for move in moves:
+        if isinstance(move, L.Store):
+            total += _move_cost(move.index, name, lanes)
+        elif isinstance(move.value, L.Load):
+            total += _move_cost(move.value.index, name, lanes)
+        elif isinstance(move.value, L.GatherLoad):
+            total += 2 * lanes
+    waste = 1.0 if not isinstance(size, int) or size == 0 else -(-size // lanes) * lanes / size
+    fold = 0.0
+    if axis in region.reduced:
+        row = product(region.space[a] for a in region.reduced)
+        fold = 12 * len(region.reductions) / row if isinstance(row, int) and row else 0.1
+    return total * waste / lanes + fold
+
+
+def _move_cost(position: DimLike, name: str, lanes: int) -> float:
+    form = linear_in(position, [name])
+    if form is None:
+        return 2.0 * lanes
+    step = form.coefficients.get(name, 0)
+    return 1.0 if step == 1 else 0.5 if step == 0 else 1.5 * lanes
 
 
 class NestBuilder:
@@ -179,13 +210,17 @@ class NestBuilder:
 
     def build(self) -> tuple[DimLike, tuple[Stmt, ...]]:
         """The number of tasks, and the body of one."""
+        tasks, body = self._rows(self.rows())
+        return tasks, (*self.tiles, *body)
+
+    def rows(self) -> list[Stmt]:
+        """What happens at one outer position (or one vector of them)."""
         groups = self.phases()
         keep = self.kept(groups)
         for phase, group in enumerate(groups):
             self._reduce_phase(group, keep.get(phase, []), f"p{phase}")
         self._output_phase()
-        tasks, body = self._rows()
-        return tasks, (*self.tiles, *body)
+        return self.row.statements
 
     def _tile_for(self, value: Value) -> tuple[Index, str, DimLike]:
         """Local memory for one row of a full value (one vector wide where vectors run along outer axes)."""
@@ -229,8 +264,8 @@ class NestBuilder:
 
     def _sweep(self, piece: SweepPiece, unroll: int) -> list[Stmt]:
         """Loops over the inner axes around ``piece(lane, count)``."""
-        axes = [a for a in self.region.reduced if self.region.space[a] != 1]
-        loops, table = merge_loops([(str(self.index[a]), self.region.space[a]) for a in axes], piece(0, None))
+        axes = self._in_order(self.region.reduced)
+        loops, table = self._loops(axes, piece(0, None))
 
         def merged(copy: int, count: DimLike | None) -> list[Stmt]:
             return list(rename(tuple(piece(copy, count)), table))
@@ -260,14 +295,23 @@ class NestBuilder:
 
         self.row.statements.extend(self._sweep(piece, 1))
 
+    def _in_order(self, axes: Sequence[int]) -> list[int]:
+        """Axes worth a loop, the vectors' one innermost."""
+        vector = self.schedule.vector_axis
+        return [a for a in axes if self.region.space[a] != 1 and a != vector] + [a for a in axes if a == vector]
+
     # ---- rows and tasks
 
-    def _rows(self) -> tuple[DimLike, list[Stmt]]:
+    def _loops(self, axes: Sequence[int], body: Sequence[Stmt]) -> tuple[Loops, dict[str, DimLike]]:
+        loops = [(str(self.index[a]), self.region.space[a]) for a in axes]
+        return merge_loops(loops, body) if self.schedule.merge else (loops, {})
+
+    def _rows(self, statements: list[Stmt]) -> tuple[DimLike, list[Stmt]]:
         """The loops over outer positions, split into tasks."""
         self.used_status |= self.row.used_status
-        axes = [a for a in self.region.outer_axes if self.region.space[a] != 1]
-        loops, table = merge_loops([(str(self.index[a]), self.region.space[a]) for a in axes], self.row.statements)
-        body = list(rename(tuple(self.row.statements), table))
+        axes = self._in_order(self.region.outer_axes)
+        loops, table = self._loops(axes, statements)
+        body = list(rename(tuple(statements), table))
         inner = product(self.region.space[a] for a in self.region.reduced) * self.cost()
         step = 1 if self.vector is None or self.inner_vector else self.schedule.lanes
         return split_tasks(loops, body, inner, step, self.schedule.task_work)

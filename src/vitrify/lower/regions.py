@@ -293,9 +293,13 @@ def _grows(user: Node, value: Value) -> bool:
 
 
 def contract_base(value: Value) -> Value:
-    """The nearest value from which the operand is an affine view; itself when there is none."""
-    found = trace(value)
-    return found.base if found is not None else value
+    """The farthest value of which the operand is an affine view; itself when there is none."""
+    base = current = value
+    while current.node is not None and isinstance(current.node.op, VIEWS):
+        current = current.node.inputs[0]
+        if trace(value, {current}) is not None:
+            base = current
+    return base
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -37,8 +38,8 @@ def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> 
         for call in one.calls():
             if call.kernel not in named:
                 text = kernel_source(replace(call.kernel, name="KERNEL"), target)
-                template = dict(call.kernel.schedule).get("template", "kernel")
-                name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}".replace("-", "_")
+                template = re.sub(r"\W", "_", str(dict(call.kernel.schedule).get("template", "kernel")))
+                name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
                 sources[name] = text.replace("KERNEL", name)
                 named[call.kernel] = name
             names.append(named[call.kernel])
