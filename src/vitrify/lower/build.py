@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vitrify.ir import graph as g
-from vitrify.ir.dims import Dim, DimLike, lower, maximum, product, substitute, symbols, upper
+from vitrify.ir.dims import Dim, DimLike, lower, maximum, product, provably_nonnegative, substitute, symbols, upper
 from vitrify.ir.graph import Graph, Node, Value
 from vitrify.lower import plan as p
 from vitrify.lower.contraction import lower_contract
@@ -44,6 +44,8 @@ class Lowering:
     late: int = 0
     symbols: dict[str, Dim] = field(default_factory=dict)
     late_symbols: set[str] = field(default_factory=set)
+    bound_symbols: set[str] = field(default_factory=set)  # of the late ones
+    required: list[tuple[DimLike, DimLike, int]] = field(default_factory=list)
     scratch: DimLike = 0
     unsized: dict[int, DimLike] = field(default_factory=dict)  # late blocks not yet allocated
     _safe: dict[str, DimLike] = field(default_factory=dict)
@@ -129,10 +131,30 @@ class Lowering:
     def lower(self, graph: Graph) -> None:
         """Appends the graph's instructions; its inputs are placed, its outputs' places are kept if set."""
         self._place_results(graph)
+        self._require(graph)
         parts = partition(graph, fuse=self.options.fuse)
         self._place_concats(graph, parts.steps)
         for step in parts.steps:
             self._step(step, parts.materialised)
+
+    def _require(self, graph: Graph) -> None:
+        """Reshapes whose sizes only the run can compare: now, or once their dims are bound."""
+        for node in graph.nodes:
+            if isinstance(node.op, g.Reshape):
+                before, after = product(node.inputs[0].shape), product(node.op.shape)
+                if not (provably_nonnegative(before - after) and provably_nonnegative(after - before)):
+                    self.required.append((before, after, self.node_id(node)))
+        self.check_required()
+
+    def check_required(self) -> None:
+        """Emits the checks whose dims are all known."""
+        rest = []
+        for left, right, node in self.required:
+            if any(s.name in self.late_symbols - self.bound_symbols for x in (left, right) for s in symbols(x)):
+                rest.append((left, right, node))
+            else:
+                self.emit(p.Require(left, right, node))
+        self.required = rest
 
     def _place_results(self, graph: Graph) -> None:
         """A view at the end: what it views is computed where the result lies."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vitrify.ir.dims import Dim, DimLike, product, provably_nonnegative, symbols
-from vitrify.ir.graph import Graph, Reshape, Value
+from vitrify.ir.dims import Dim, DimLike, product, symbols
+from vitrify.ir.graph import BindDim, Graph, Value
 from vitrify.lower import plan as p
 from vitrify.lower.build import LowerOptions, Lowering
 from vitrify.lower.control import lower_body
@@ -19,10 +19,13 @@ def lower_model(
     """The plan of ``graph`` for ``target``; ``shared`` is common to the variants of one model."""
     low = Lowering(target, options or LowerOptions(), shared=shared or Shared())
     low.symbols = dict(graph.symbols)
+    for node in graph.walk():
+        if isinstance(node.op, BindDim):
+            low.symbols.setdefault(node.op.symbol, Dim.symbol(node.op.symbol))
     for number, value in enumerate(graph.inputs):
         low.placements[value] = Placement(Place("input", number), 0, row_major(value.shape), value.dtype)
     bound = _bound_symbols(graph)
-    unknown = [name for name in graph.symbols if name not in bound]
+    unknown = [name for name in low.symbols if name not in bound]
     low.late_symbols = set(unknown)
     late = {i for i, v in enumerate(graph.outputs) if any(low.is_late(n) for n in v.shape)}
     results = [_own_block(low, v) if i in late else _output(i, v) for i, v in enumerate(graph.outputs)]
@@ -65,14 +68,4 @@ def _bound_symbols(graph: Graph) -> list[str]:
 
 def _checks(graph: Graph, bound: set[str]) -> list[tuple[DimLike, DimLike]]:
     """Equalities that a run's dims must satisfy."""
-    pairs = [*graph.assumptions]
-    for node in graph.nodes:
-        if isinstance(node.op, Reshape):
-            before, after = product(node.inputs[0].shape), product(node.op.shape)
-            difference = before - after
-            known = provably_nonnegative(difference) and provably_nonnegative(-difference)
-            if not known and all(s.name in bound for s in symbols(difference)):
-                pairs.append((before, after))
-    return list(dict.fromkeys(pairs))
-
-
+    return [pair for pair in dict.fromkeys(graph.assumptions) if all(s.name in bound for x in pair for s in symbols(x))]

@@ -86,7 +86,16 @@ class Publish:
     shape: tuple[DimLike, ...]
 
 
-Instruction = Union[Call, Allocate, BindSymbol, StoreInteger, Branch, Repeat, Publish]
+@dataclass(frozen=True)
+class Require:
+    """Sizes that must be equal for ``node`` to make sense; else the run fails."""
+
+    left: DimLike
+    right: DimLike
+    node: int
+
+
+Instruction = Union[Call, Require, Allocate, BindSymbol, StoreInteger, Branch, Repeat, Publish]
 
 
 @dataclass

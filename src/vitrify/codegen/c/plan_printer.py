@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from vitrify.lower import plan as p
 from vitrify.lower.loop import Kernel
 from vitrify.lower.plan import Call, Instruction, Operand, Plan, Variant
 from vitrify.lower.target import Target
+from vitrify.lower.verify_loop import verify_kernel
 
 QUICK_FLOPS = 20_000  # less work than this is not worth releasing the interpreter lock for
 LARGEST = float(1 << 47)  # bytes of address space: a plan that needs more cannot run
@@ -30,13 +32,17 @@ class PrintedPlan:
 
 
 def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> PrintedPlan:
-    """C text of every distinct kernel, and of the plan with its variants."""
+    """C text of every distinct kernel, and of the plan with its variants. With ``VITRIFY_DEBUG`` >= 1 every
+    kernel is verified before it is printed (:class:`vitrify.errors.VerifyError`)."""
+    checked = int(os.environ.get("VITRIFY_DEBUG") or 0) >= 1
     sources: dict[str, str] = {}
     named: dict[Kernel, str] = {}
     names = []
     for one in (plan, *(v.plan for v in variants)):
         for call in one.calls():
             if call.kernel not in named:
+                if checked:
+                    verify_kernel(call.kernel, call.source)
                 text = kernel_source(replace(call.kernel, name="KERNEL"), target)
                 template = re.sub(r"\W", "_", str(dict(call.kernel.schedule).get("template", "kernel")))
                 name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -51,9 +57,10 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
     kernels = sorted(set(names.values()))
     declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
     scratch = max(int(str(p.scratch_bytes)) for p in (plan, *(v.plan for v in variants)))
-    printers = [PlanPrinter(p, names, plan, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))]
+    order = list(dict.fromkeys(n for p in (plan, *(v.plan for v in variants)) for n in p.dims))
+    printers = [PlanPrinter(p, names, order, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))]
     bodies = [text for printer in printers for text in (printer.arena(), printer.run())]
-    tests = [" && ".join(f"dims[{plan.dims.index(n)}] == {size}" for n, size in v.dims) for v in variants]
+    tests = [" && ".join(f"dims[{order.index(n)}] == {size}" for n, size in v.dims) for v in variants]
     arena = "".join(f"    if ({test}) return arena_bytes_{k}(dims);\n" for k, test in enumerate(tests, 1))
     run = "".join(f"    if ({test}) {{ run_{k}(r); return; }}\n" for k, test in enumerate(tests, 1))
     late = max(p.late for p in (plan, *(v.plan for v in variants)))
@@ -67,10 +74,10 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
 
 
 class PlanPrinter:
-    """Prints one variant; ``base`` is the model's plan, whose order of dims all share."""
+    """Prints one variant; ``order`` is that of the dims of all, the model's own first."""
 
-    def __init__(self, plan: Plan, names: dict[Kernel, str], base: Plan, number: int, scratch: int) -> None:
-        self.plan, self.names, self.base, self.number, self.scratch = plan, names, base, number, scratch
+    def __init__(self, plan: Plan, names: dict[Kernel, str], order: list[str], number: int, scratch: int) -> None:
+        self.plan, self.names, self.order, self.number, self.scratch = plan, names, order, number, scratch
         self.offsets = plan.shared.weights.offsets()
         self.lines: list[str] = []
 
@@ -106,7 +113,7 @@ class PlanPrinter:
 
     def _locals(self, count: int | None = None) -> str:
         names = self.plan.dims[:count]
-        at = self.base.dims.index
+        at = self.order.index
         return "".join(f"    int64_t {self.plan.safe_names[n]} = dims[{at(n)}];\n" for n in names) + "".join(
             f"    (void){self.plan.safe_names[n]};\n" for n in names
         )
@@ -167,7 +174,7 @@ class PlanPrinter:
         out_dims = sum(t.rank for _, t in plan.outputs)
         return (
             "const vt_model vt_plan = {\n"
-            f"    VT_ABI_VERSION, {len(plan.inputs)}, {len(plan.outputs)}, {plan.bound}, {len(plan.dims)}, {late},\n"
+            f"    VT_ABI_VERSION, {len(plan.inputs)}, {len(plan.outputs)}, {plan.bound}, {len(self.order)}, {late},\n"
             f"    {out_dims}, {int(self._is_quick())}, {self.scratch}, INT64_C({self.offsets[-1]}),\n"
             "    inputs, outputs, check, shapes, arena_bytes, run,\n};\n"
         )
@@ -203,8 +210,11 @@ class PlanPrinter:
                     self.lines.append(f"{pad}if (!r->late[{number}]) {{ r->status = (int64_t)VT_ERR_MEMORY << 32; return; }}")
                 case p.BindSymbol(symbol=symbol, operand=operand, node=node):
                     name = self.plan.safe_names[symbol]
-                    self.lines.append(f"{pad}{name} = dims[{self.base.dims.index(symbol)}] = *(const int64_t *)({self.address(operand)});")
+                    self.lines.append(f"{pad}{name} = dims[{self.order.index(symbol)}] = *(const int64_t *)({self.address(operand)});")
                     self.lines.append(f"{pad}if ({name} < 0) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {node}; return; }}")
+                case p.Require(left=left, right=right, node=node):
+                    word = f"((int64_t)VT_ERR_SHAPE << 32) | {node}"
+                    self.lines.append(f"{pad}if ({self.pos(left)} != {self.pos(right)}) {{ r->status = {word}; return; }}")
                 case p.StoreInteger(operand=operand, value=value):
                     self.lines.append(f"{pad}*(int64_t *)({self.address(operand)}) = {self.pos(value)};")
                 case p.Branch(condition=condition, then=then, otherwise=otherwise):
