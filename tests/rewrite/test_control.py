@@ -110,3 +110,21 @@ def test_equal_constants_and_subexpressions_are_one() -> None:
     assert count(after, g.Constant) == 1 and count(after, g.Map) == 2 and count(after, g.Pad) == 2
     arrays = feeds(before, special=True)
     assert_same(interpret(before, arrays), interpret(after, arrays))
+
+
+def test_control_flow_with_other_bodies_is_not_the_same() -> None:
+    m = Model()
+    condition, a, b = m.input(dtype=BOOL), m.input(4), m.input(4)
+    types = [a.type, b.type]
+    (first,) = m.add(g.If(_one("add", *types), _one("mul", *types)), condition, a, b)
+    (second,) = m.add(g.If(_one("sub", *types), _one("mul", *types)), condition, a, b)
+    before = m.graph(first, second)
+    after = CommonSubexpressions().run(before)
+    assert count(after, g.If) == 2
+    arrays = feeds(before)
+    assert_same(interpret(before, arrays), interpret(after, arrays))
+
+
+def _one(fn: str, *types: Type) -> Graph:
+    body = _body(fn, *types)
+    return Graph(body.inputs, body.outputs[:1], body.nodes)

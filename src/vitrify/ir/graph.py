@@ -52,7 +52,7 @@ def require(condition: bool, message: str) -> None:
         raise TypeRuleError(message)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equality by fields in each structure, by identity where there are bodies
 class Op:
     """Base of the structures. ``infer`` raises :class:`TypeRuleError`."""
 

@@ -101,6 +101,12 @@ def elements(shape: Sequence[DimLike], symbolic: int = 64) -> int:
     return prod(n if isinstance(n, int) else symbolic for n in shape)
 
 
+def repeated(source: Value, shape: Shape) -> bool:
+    """Expanding ``source`` to ``shape`` repeats each element often, or it is constant: what can be done before
+    the expansion costs next to nothing."""
+    return source.constant is not None or elements(source.shape) * 8 <= elements(shape)
+
+
 def same_count(a: Shape, b: Shape) -> bool:
     """Equally many elements in every run."""
     return product(a) == product(b)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from vitrify.ir import graph as g
 from vitrify.ir.dims import DimLike
 from vitrify.ir.graph import Op, Value
-from vitrify.rewrite.facts import elements, producer
+from vitrify.rewrite.facts import elements, producer, repeated
 from vitrify.rewrite.grouping import segments
 from vitrify.rewrite.rewriter import Results, Rewriter, rule
 
@@ -59,8 +59,7 @@ def _restores_channels(perm: Perm) -> bool:
 def _free(value: Value) -> bool:
     """Its permute costs nothing at run time: a constant, or few elements repeated."""
     node = producer(value, g.Expand)
-    source = value if node is None else node.inputs[0]
-    return source.constant is not None or elements(source.shape) * 8 <= elements(value.shape)
+    return value.constant is not None if node is None else repeated(node.inputs[0], value.shape)
 
 
 def _common(inputs: Sequence[Value]) -> Perm | None:
@@ -114,6 +113,8 @@ def movement_of_permute(rw: Rewriter, op: Op, inputs: tuple[Value, ...]) -> Resu
     if found is None:
         return None
     x, perm = found
+    if isinstance(op, g.Expand) and repeated(inputs[0], op.shape):
+        return None  # there a permute moves the other way
     moved: Op
     match op:
         case g.Pad(low, high, value):

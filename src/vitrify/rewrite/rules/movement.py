@@ -7,7 +7,7 @@ from dataclasses import replace
 from vitrify.ir import graph as g
 from vitrify.ir.dims import DimLike, Shape, provably_less, provably_nonnegative
 from vitrify.ir.graph import Value
-from vitrify.rewrite.facts import producer, same_count
+from vitrify.rewrite.facts import producer, repeated, same_count
 from vitrify.rewrite.grouping import segments
 from vitrify.rewrite.rewriter import Results, Rewriter, rule
 
@@ -37,11 +37,16 @@ def permute_of_ones(rw: Rewriter, op: g.Permute, inputs: tuple[Value, ...]) -> R
 
 @rule(g.Permute)
 def permute_of_expand(rw: Rewriter, op: g.Permute, inputs: tuple[Value, ...]) -> Results:
-    """permute(expand(x)) -> expand(permute(x)): less to move, and constants fold."""
+    """permute(expand(x)) -> expand(permute(x)), where x is much smaller or a constant, or its permute no
+    movement: less to move, and constants fold."""
     inner = producer(inputs[0], g.Expand)
     if inner is None:
         return None
-    return rw.expand_to(rw.permute(inner.inputs[0], op.perm), tuple(inputs[0].shape[p] for p in op.perm))
+    source, shape = inner.inputs[0], inputs[0].shape
+    moved = [p for p in op.perm if source.shape[p] != 1]
+    if moved != sorted(moved) and not repeated(source, shape):
+        return None
+    return rw.expand_to(rw.permute(source, op.perm), tuple(shape[p] for p in op.perm))
 
 
 # ---- reshape and expand ----------------------------------------------------------------------
