@@ -102,8 +102,8 @@ def elements(shape: Sequence[DimLike], symbolic: int = 64) -> int:
 
 
 def repeated(source: Value, shape: Shape) -> bool:
-    """Expanding ``source`` to ``shape`` repeats each element often, or it is constant: what can be done before
-    the expansion costs next to nothing."""
+    """Expanding ``source`` to ``shape`` repeats each element 8 times or more, or it is constant: what can be
+    done before the expansion costs next to nothing."""
     return source.constant is not None or elements(source.shape) * 8 <= elements(shape)
 
 
