@@ -1,0 +1,187 @@
+"""Commands and their options. What a command does is in the module of its name, imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitrify.errors import VitrifyError
+
+app = typer.Typer(
+    name="vitrify",
+    help="Compile models to native code, look at them, run and measure them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+class Format(StrEnum):
+    """How results are shown."""
+
+    text = "text"
+    json = "json"
+
+
+class Level(StrEnum):
+    """Names of :class:`vitrify.OptLevel`."""
+
+    none = "none"
+    basic = "basic"
+    extended = "extended"
+    all = "all"
+
+
+Model = Annotated[Path, typer.Argument(help="An ONNX model, or an artifact.", show_default=False)]
+AsFormat = Annotated[Format, typer.Option("--format", help="How to show the result.")]
+Threads = Annotated[int, typer.Option(min=0, help="Threads of a run; 0: one per core.")]
+Random = Annotated[
+    int | None, typer.Option("--random", help="Make up the inputs that are not given.", metavar="SEED")
+]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option("--dim", help="A number for a named dim; may be repeated.", metavar="NAME=N"),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="Dims of an input; may be repeated.", metavar="INPUT=N,N,…"),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", "-i", metavar="NAME=FILE",
+        help="An input from .npy, from raw bytes in any other file, or as numbers (sr=16000); "
+        "or inputs from one .npz.",
+    ),
+]  # fmt: skip
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="x86-64-v3, x86-64-v4, x86-64-v4+bf16, aarch64 …; may be repeated."),
+]
+OptionLevel = Annotated[Level, typer.Option("--level", help="How much the compiler may do.")]
+Accurate = Annotated[bool, typer.Option("--accurate", help="No algorithm with more rounding error.")]
+Bf16 = Annotated[bool, typer.Option("--bf16", help="Allow products in bfloat16.")]
+
+
+@app.command("compile")
+def compile_command(
+    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The artifact to write; only the cache without it.")
+    ] = None,
+    target: Targets = None,
+    level: OptionLevel = Level.all,
+    accurate: Accurate = False,
+    bf16: Bf16 = False,
+    shape: Shapes = None,
+    dim: Dims = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite an artifact.")] = False,
+    format: AsFormat = Format.text,
+) -> None:
+    """Compile a model to an artifact."""
+    from vitrify.cli.compile import compile_model, options_of
+
+    options = options_of(target, level.value, accurate, bf16, shape, dim)
+    compile_model(model, output, options, replace=replace, as_json=format is Format.json)
+
+
+@app.command("run")
+def run_command(
+    model: Model,
+    input: Inputs = None,
+    random: Random = None,
+    shape: Shapes = None,
+    dim: Dims = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the outputs to this .npz.")] = None,
+    threads: Threads = 0,
+    level: OptionLevel = Level.all,
+    accurate: Accurate = False,
+    bf16: Bf16 = False,
+    format: AsFormat = Format.text,
+) -> None:
+    """Run a model once and show its outputs."""
+    from vitrify.cli.compile import options_of
+    from vitrify.cli.run import run_once
+
+    options = options_of(None, level.value, accurate, bf16, None, None)
+    run_once(
+        model, options, input or [], random, shape or [], dim or [], save, threads, format is Format.json
+    )
+
+
+@app.command("inspect")
+def inspect_command(
+    model: Model,
+    dim: Dims = None,
+    top: Annotated[int, typer.Option(min=1, help="How many kernels to list.")] = 15,
+    format: AsFormat = Format.text,
+) -> None:
+    """Show ops, dims, memory, kernels, and where the work is."""
+    from vitrify.cli.inspect import inspect_model
+
+    inspect_model(model, dim or [], top, format is Format.json)
+
+
+@app.command("bench")
+def bench_command(
+    model: Model,
+    input: Inputs = None,
+    random: Random = None,
+    shape: Shapes = None,
+    dim: Dims = None,
+    threads: Threads = 0,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of each engine.")] = 2.0,
+    bf16: Bf16 = False,
+    format: AsFormat = Format.text,
+) -> None:
+    """Measure a model, beside onnxruntime and OpenVINO where they are installed."""
+    from vitrify.cli.bench import bench_model
+
+    bench_model(
+        model, input or [], random, shape or [], dim or [], threads, seconds, bf16, format is Format.json
+    )
+
+
+@app.command()
+def doctor(format: AsFormat = Format.text) -> None:
+    """Tell CPU, targets, threads, compiler and cache; the exit status is 1 when something is wrong."""
+    from vitrify.cli.doctor import examine
+
+    if not examine(format is Format.json):
+        raise typer.Exit(1)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """The exit status of ``vitrify`` with ``arguments``."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "json" in given or "--format=json" in given
+    try:
+        status = app(given, standalone_mode=False)
+    except VitrifyError as error:
+        if as_json:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}), file=sys.stderr)
+        else:
+            from rich.console import Console
+            from rich.text import Text
+
+            name = Text(f"{type(error).__name__}: ", style="bold red")
+            Console(stderr=True, highlight=False).print(name + Text(str(error)))
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's usage errors show themselves
+        if show is None:
+            raise
+        show()
+        return int(getattr(error, "exit_code", 2))
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,130 @@
+"""``vitrify compile``, and what other commands need of it: options, and a session with progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from vitrify.errors import InvalidArgumentError, NoSuchFileError
+from vitrify.options import CompileOptions, OptLevel, Progress
+
+if TYPE_CHECKING:
+    from vitrify.artifact.directory import Artifact
+    from vitrify.compiled import CompiledArtifact
+
+
+def options_of(
+    target: Sequence[str] | None,
+    level: str,
+    accurate: bool,
+    bf16: bool,
+    shape: Sequence[str] | None,
+    dim: Sequence[str] | None,
+) -> CompileOptions:
+    """Compile options from those of the command line."""
+    return CompileOptions(
+        targets=tuple(target or ()),
+        optimization_level=OptLevel[level.upper()],
+        accurate=accurate,
+        bf16=bf16,
+        input_shapes=shapes_of(shape or ()),
+        dim_overrides=dims_of(dim or ()),
+    )
+
+
+def dims_of(given: Sequence[str]) -> dict[str, int]:
+    """``["N=4"]`` as numbers by name."""
+    return {name: _number("--dim", value) for name, value in (_pair("--dim", text) for text in given)}
+
+
+def shapes_of(given: Sequence[str]) -> dict[str, list[int | str]]:
+    """``["x=1,3,N"]`` as dims by the inputs' names; what is not a number is a named dim."""
+    shapes: dict[str, list[int | str]] = {}
+    for name, value in (_pair("--shape", text) for text in given):
+        parts = [part.strip() for part in value.split(",")] if value.strip() else []
+        shapes[name] = [p if p.isidentifier() else _number("--shape", p) for p in parts]
+    return shapes
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise InvalidArgumentError(f"option {option}", expected="NAME=VALUE", actual=repr(text))
+    return name, value
+
+
+def _number(option: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidArgumentError(f"option {option}", expected="a number, 0 or more", actual=repr(text))
+    return int(text)
+
+
+def compile_with_progress(model: Path, options: CompileOptions) -> CompiledArtifact:
+    """The artifact, from the cache or compiled; on a terminal with a bar that says what is compiled."""
+    import vitrify
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return vitrify.compile(model, options=options)
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    what_is_done = TextColumn("{task.description}")
+    columns = TextColumn("[bold]compiling"), BarColumn(30), MofNCompleteColumn(), what_is_done
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        report: Progress = progress
+        return vitrify.compile(model, options=options, progress=report)
+
+
+def artifact_of(model: Path, options: CompileOptions) -> Artifact:
+    """An artifact as it is, a model compiled. Raises NoSuchFileError for neither."""
+    if model.is_dir():
+        from vitrify.artifact.directory import load_artifact
+
+        return load_artifact(model)
+    if not model.exists():
+        raise NoSuchFileError(f"{model} does not exist", expected="an ONNX model, or an artifact")
+    return compile_with_progress(model, options)
+
+
+def compile_model(
+    model: Path, output: Path | None, options: CompileOptions, *, replace: bool, as_json: bool
+) -> None:
+    """``vitrify compile``."""
+    start = time.perf_counter()
+    artifact = compile_with_progress(model, options)
+    path = artifact.path if output is None else artifact.save(output, replace=replace).path
+    seconds = time.perf_counter() - start
+    manifest = artifact.manifest
+    targets = ["+".join((t.target, *t.features)) for t in manifest.targets]
+    size = sum(entry.size for entry in manifest.files.values())
+    result = {
+        "artifact": str(path),
+        "compiled": artifact.compiled,
+        "seconds": round(seconds, 3),
+        "targets": targets,
+        "kernels": len({k.name for t in manifest.targets for k in t.kernels}),
+        "bytes": size,
+    }
+    if as_json:
+        json.dump(result, sys.stdout)
+        print()
+        return
+    how = "compiled" if artifact.compiled else "found in the cache"
+    console = Console(highlight=False)
+    console.print(
+        f"[bold green]✓[/] {how} in {seconds:.2f} s: {result['kernels']} kernels, "
+        f"{size / 1e6:.1f} MB, {', '.join(targets)}"
+    )
+    console.print(f"  {path}", soft_wrap=True)

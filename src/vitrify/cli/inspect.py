@@ -1,0 +1,141 @@
+"""``vitrify inspect``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vitrify.artifact.amounts import evaluate
+from vitrify.artifact.manifest import Manifest, Port, Target
+from vitrify.cli.compile import artifact_of, dims_of
+from vitrify.errors import InvalidArgumentError
+from vitrify.options import CompileOptions
+
+
+def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> None:
+    """Shows an artifact, or a model once it is compiled. Named dims that are not given count as 1."""
+    artifact = artifact_of(model, CompileOptions())
+    manifest = artifact.manifest
+    given = dims_of(dims)
+    known = {d for port in manifest.inputs for d in port.dims if isinstance(d, str)}
+    if unknown := sorted(given.keys() - known):
+        names = ", ".join(sorted(known)) or "none: all dims are numbers"
+        raise InvalidArgumentError("unknown dim", expected=names, actual=unknown[0])
+    sizes = dict.fromkeys(sorted(known), 1) | given
+    facts = describe(manifest, sizes)
+    if as_json:
+        json.dump(facts, sys.stdout, indent=1)
+        print()
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]{artifact.path}[/]", soft_wrap=True)
+    _print_ports(console, manifest, sizes)
+    for target in facts["targets"]:
+        _print_target(console, target, top)
+
+
+def describe(manifest: Manifest, dims: Mapping[str, int]) -> dict[str, Any]:
+    """The manifest with its amounts as numbers for ``dims``."""
+    return {
+        "vitrify": manifest.vitrify,
+        "meta": {**manifest.meta._asdict(), "custom_metadata_map": dict(manifest.meta.custom_metadata_map)},
+        "dims": dict(dims),
+        "inputs": [_port(port) for port in manifest.inputs],
+        "outputs": [_port(port) for port in manifest.outputs],
+        "targets": [_target(manifest, target, dims) for target in manifest.targets],
+        "files": {name: entry.size for name, entry in manifest.files.items()},
+    }
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "dtype": port.dtype, "dims": list(port.dims)}
+
+
+def _target(manifest: Manifest, target: Target, dims: Mapping[str, int]) -> dict[str, Any]:
+    kernels: dict[str, dict[str, Any]] = {}
+    ops: Counter[str] = Counter()
+    for call in target.kernels:
+        entry = kernels.setdefault(
+            call.name, {"name": call.name, "calls": 0, "flops": 0, "bytes": 0, "ops": Counter()}
+        )
+        entry["calls"] += 1
+        entry["flops"] += evaluate(call.flops, dims)
+        entry["bytes"] += evaluate(call.bytes, dims)
+        kinds = [manifest.nodes[index].op for index in call.nodes]
+        entry["ops"].update(kinds)
+        ops.update(kinds)
+    weights = manifest.files[target.weights].size if target.weights else 0
+    ordered = sorted(kernels.values(), key=lambda k: (-k["flops"], -k["bytes"], k["name"]))
+    return {
+        "target": target.target,
+        "features": list(target.features),
+        "memory": {
+            "weights": weights,
+            "arena": evaluate(target.arena_bytes, dims),
+            "scratch_per_thread": target.scratch_bytes,
+            "peak": evaluate(target.peak_bytes, dims),
+            "code": manifest.files[target.payload].size,
+        },
+        "ops": dict(ops.most_common()),
+        "flops": sum(k["flops"] for k in ordered),
+        "bytes": sum(k["bytes"] for k in ordered),
+        "kernels": [{**k, "ops": dict(k["ops"])} for k in ordered],
+    }
+
+
+def _print_ports(console: Console, manifest: Manifest, dims: Mapping[str, int]) -> None:
+    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
+    for head in ("", "name", "dtype", "dims"):
+        table.add_column(head)
+    for kind, ports in (("input", manifest.inputs), ("output", manifest.outputs)):
+        for port in ports:
+            shape = " × ".join(map(str, port.dims)) or "scalar"
+            table.add_row(f"[dim]{kind}[/]", port.name, port.dtype, shape)
+    console.print(table)
+    if dims:
+        sizes = ", ".join(f"{name} = {size}" for name, size in dims.items())
+        console.print(f"[dim]figures are for {sizes} (--dim NAME=N sets them)[/]")
+
+
+def _print_target(console: Console, target: dict[str, Any], top: int) -> None:
+    memory = target["memory"]
+    console.print()
+    console.print(f"[bold cyan]{' + '.join([target['target'], *target['features']])}[/]")
+    calls = sum(k["calls"] for k in target["kernels"])
+    facts = Table.grid(padding=(0, 2))
+    parts = ("weights", "arena", "scratch_per_thread", "code")
+    stated = ", ".join(f"{part.replace('_', ' ')} {scaled(memory[part], 'B')}" for part in parts)
+    facts.add_row("memory", f"peak {scaled(memory['peak'], 'B')}: {stated}")
+    work = f"{scaled(target['flops'], 'FLOP')} in {calls} calls of {len(target['kernels'])} kernels"
+    facts.add_row("work", work)
+    facts.add_row("ops", ", ".join(f"{op} {count}" for op, count in target["ops"].items() if op))
+    console.print(facts)
+    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
+    for head in ("kernel", "ops", "calls", "FLOP", "share", "bytes", "FLOP/B"):
+        table.add_column(head, justify="left" if head in ("kernel", "ops") else "right", no_wrap=True)
+    for kernel in target["kernels"][:top]:
+        share = kernel["flops"] / target["flops"] if target["flops"] else 0.0
+        intensity = f"{kernel['flops'] / kernel['bytes']:.1f}" if kernel["bytes"] else ""
+        table.add_row(
+            kernel["name"], ", ".join(kernel["ops"]), str(kernel["calls"]), scaled(kernel["flops"]),
+            f"{share:.1%}", scaled(kernel["bytes"]) if kernel["bytes"] else "", intensity,
+        )  # fmt: skip
+    console.print(table)
+    if (rest := len(target["kernels"]) - top) > 0:
+        console.print(f"[dim]… and {rest} more (--top)[/]")
+
+
+def scaled(amount: float, unit: str = "") -> str:
+    """``12.3 M``."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if amount >= factor:
+            return f"{amount / factor:.3g} {prefix}{unit}"
+    return f"{amount:.0f} {unit}".rstrip()

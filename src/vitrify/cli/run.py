@@ -1,0 +1,96 @@
+"""``vitrify run``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vitrify.cli.compile import artifact_of
+from vitrify.cli.feeds import make_feed
+from vitrify.errors import InvalidArgumentError
+from vitrify.options import CompileOptions
+
+
+def run_once(
+    model: Path,
+    options: CompileOptions,
+    files: Sequence[str],
+    seed: int | None,
+    shapes: Sequence[str],
+    dims: Sequence[str],
+    save: Path | None,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Loads, runs once, shows a summary of each output; ``save`` gets them all."""
+    import vitrify
+
+    artifact = artifact_of(model, options)
+    session = vitrify.InferenceSession(artifact.path, vitrify.SessionOptions(intra_op_num_threads=threads))
+    feed = make_feed(artifact.manifest.inputs, files, seed, shapes, dims)
+    start = time.perf_counter()
+    results = session.run(None, feed)
+    seconds = time.perf_counter() - start
+    names = [port.name for port in artifact.manifest.outputs]
+    if save is not None:
+        try:
+            _save(save, dict(zip(names, results, strict=True)))
+        except OSError as error:
+            raise InvalidArgumentError(f"{save} cannot be written: {error.strerror}") from None
+    outputs = [summary(name, result) for name, result in zip(names, results, strict=True)]
+    if as_json:
+        json.dump({"milliseconds": seconds * 1e3, "outputs": outputs}, sys.stdout)
+        print()
+        return
+    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
+    for head in ("output", "dtype", "shape", "min", "mean", "max", "first elements"):
+        table.add_column(head, no_wrap=head != "first elements")
+    for output in outputs:
+        table.add_row(*_cells(output))
+    console = Console(highlight=False)
+    console.print(table)
+    where = f", saved to {save}" if save else ""
+    console.print(f"[dim]first run {seconds * 1e3:.3f} ms on {session.threads} threads{where}[/]")
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    """An .npz at exactly ``path``, whatever the outputs are called."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+
+
+def summary(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """What JSON can hold of an array: NaN and infinities are None."""
+    result: dict[str, Any] = {"name": name, "dtype": str(array.dtype), "shape": list(array.shape)}
+    if array.size:
+        numbers = array.astype(np.float64).ravel()
+        with np.errstate(all="ignore"):
+            for key, value in (("min", numbers.min()), ("mean", numbers.mean()), ("max", numbers.max())):
+                result[key] = float(value) if np.isfinite(value) else None
+        result["not_finite"] = int((~np.isfinite(numbers)).sum())
+        result["first"] = [float(v) if np.isfinite(v) else None for v in numbers[:6]]
+    return result
+
+
+def _cells(output: dict[str, Any]) -> list[str]:
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.5g}"
+
+    first = " ".join(number(v) for v in output.get("first", ()))
+    if output.get("not_finite"):
+        first += f"  [red]{output['not_finite']} not finite[/]"
+    shape = "×".join(map(str, output["shape"])) or "scalar"
+    figures = [number(output.get(key)) for key in ("min", "mean", "max")]
+    return [output["name"], output["dtype"], shape, *figures, first]
