@@ -8,7 +8,7 @@ scope; data are scalars or vectors of 1 to 64 lanes in named registers. A kernel
 data        Literal, Register, Load, Apply (a scalar-table row), Convert, Splat, Position, Lanes,
             Fold (lanes to a scalar), Intrinsic
 statements  Let, Assign, Store, For, If, While, Break, Tile (local memory), Fail, Bind (a position
-            read from data), Comment
+            read from data), Prefetch, Matrix, Comment
 ==========  ======================================================================================
 """
 
@@ -248,11 +248,25 @@ class Prefetch:
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """An instruction on the eight matrix registers of AMX: ``configure`` (registers 0 to 5 with ``rows`` rows,
+    6 and 7 with 16, all of 64 bytes), ``release``, ``zero``, ``load`` and ``store`` (rows ``stride`` elements
+    apart in ``buffer``), ``multiply`` (adds the bf16 product of registers 1 and 2 given to the first)."""
+
+    operation: str
+    registers: tuple[int, ...] = ()
+    rows: int = 0
+    buffer: str = ""
+    index: DimLike = 0
+    stride: DimLike = 0
+
+
+@dataclass(frozen=True)
 class Comment:
     text: str
 
 
-Stmt = Union[Let, Assign, Store, For, If, While, Break, Tile, Bind, Fail, Prefetch, Comment]
+Stmt = Union[Let, Assign, Store, For, If, While, Break, Tile, Bind, Fail, Prefetch, Matrix, Comment]
 
 
 # ---- kernels ---------------------------------------------------------------------------------

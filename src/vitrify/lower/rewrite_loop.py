@@ -17,6 +17,7 @@ _ATOMIC = (str, bool, type(None), float, L.VType)
 _POSITIONAL = {
     L.Load: ("index", "count", "stride"), L.GatherLoad: ("index",), L.Position: ("value",),
     L.Store: ("index", "count", "stride"), L.For: ("extent",), L.Tile: ("size",), L.Prefetch: ("index",),
+    L.Matrix: ("index", "stride"),
 }  # fmt: skip
 
 

@@ -147,6 +147,13 @@ class _Checker:
                 yield from self.position(index, scope)
                 if buffer not in self.memory:
                     yield f"no memory is called {buffer!r}"
+            case L.Matrix(operation=operation, buffer=buffer, index=index, stride=stride):
+                yield from self.position(index, scope)
+                yield from self.position(stride, scope)
+                if operation in ("load", "store") and buffer not in self.memory:
+                    yield f"no memory is called {buffer!r}"
+                if operation == "store" and buffer in self.memory and buffer not in self.written:
+                    yield f"{buffer!r} is only read"
             case L.Fail():
                 if self.memory.get(STATUS) is not I64 or STATUS not in self.written:
                     yield f"a failure without a buffer {STATUS!r} to record it in"

@@ -141,10 +141,33 @@ class KernelPrinter:
                 self._line(depth, f"{{ int64_t none = 0; __atomic_compare_exchange_n(status, &none, INT64_C({word}), 0, 0, 0); return; }}")
             case L.Prefetch(buffer=b, index=i, write=w):
                 self._line(depth, f"__builtin_prefetch({b} + {self._position(i)}, {int(w)});")
+            case L.Matrix():
+                self._line(depth, self._matrix(s))
             case L.Comment(text=text):
                 self._line(depth, f"/* {text} */")
             case L.Tile():
                 pass  # declared with the parameters
+
+    def _matrix(self, s: L.Matrix) -> str:
+        """One AMX instruction."""
+        address = f"{s.buffer} + {self._position(s.index)}"
+        match s.operation:
+            case "configure":
+                rows = [s.rows] * 6 + [16, 16]
+                columns = ", ".join(["64, 0"] * 8)
+                shape = f"{{1, 0, {'0, ' * 14}{columns}, {'0, ' * 16}{', '.join(map(str, rows))}}}"
+                return f"{{ static const uint8_t shape[64] = {shape}; __builtin_ia32_tile_loadconfig(shape); }}"
+            case "release":
+                return "__builtin_ia32_tilerelease();"
+            case "zero":
+                return f"__builtin_ia32_tilezero({s.registers[0]});"
+            case "load" | "store":
+                name = "tileloadd64" if s.operation == "load" else "tilestored64"
+                step = self._position(s.stride * self.dtypes[s.buffer].itemsize)
+                return f"__builtin_ia32_{name}({s.registers[0]}, {address}, {step});"
+            case "multiply":
+                return f"__builtin_ia32_tdpbf16ps({', '.join(map(str, s.registers))});"
+        raise ValueError(f"no matrix operation {s.operation!r}")
 
     def _for(self, s: L.For, depth: int) -> None:
         name, extent = str(s.variable), self._position(s.extent)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vitrify.errors import InvalidArgumentError
-from vitrify.lower.contract import depthwise, emit, gemm, gemm_schedule, generic, winograd, winograd_schedule
+from vitrify.lower.contract import amx, depthwise, emit, gemm, gemm_schedule, generic, winograd, winograd_schedule
 from vitrify.lower.contract.problem import Contraction, Lowered
 from vitrify.lower.contract.schedule import Schedule
 from vitrify.lower.target import Target
@@ -21,6 +21,7 @@ class Template:
 
 
 TEMPLATES: dict[str, Template] = {
+    "amx": Template(amx.schedule, amx.lower),
     "depthwise": Template(depthwise.schedule, depthwise.lower),
     "winograd": Template(winograd_schedule.schedule, winograd.lower),
     "gemm": Template(gemm_schedule.schedule, gemm.lower),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from vitrify.ir.dims import DimLike, ceildiv, minimum, product
+from vitrify.ir.dtypes import DType
 from vitrify.lower.contract import emit
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction
@@ -116,14 +117,15 @@ class Copy:
     problem: Contraction
     buffer: str
     parts: tuple[Coordinate, ...]
+    dtype: DType
 
     @staticmethod
-    def of(problem: Contraction, buffer: str) -> Copy:
+    def of(problem: Contraction, buffer: str, dtype: DType | None = None) -> Copy:
         """The copy. ValueError where :func:`coordinates` finds none."""
         parts = coordinates(problem.lhs, (*problem.batch, *problem.left, *problem.contracted))
         if parts is None:
             raise ValueError(f"the bounds of {problem.lhs.buffer} do not follow its strides")
-        return Copy(problem, buffer, tuple(parts))
+        return Copy(problem, buffer, tuple(parts), dtype or problem.accumulate)
 
     @property
     def size(self) -> DimLike:
@@ -143,7 +145,7 @@ class Copy:
         for c, step in zip(self.parts, self.strides(), strict=True):
             for name, factor in c.factors:
                 strides[name] = strides.get(name, 0) + factor * step
-        lhs = Access(self.buffer, self.problem.accumulate, 0, strides)
+        lhs = Access(self.buffer, self.dtype, 0, strides)
         return replace(self.problem, lhs=lhs)
 
     # ---- code
@@ -177,8 +179,8 @@ class Copy:
         chunk = max(1, TASK_ELEMENTS // max(length, 1))
         first = emit.TASK * chunk
         body = names.loop("u", minimum(chunk, rows - first), lambda i: self._one(names, first + i, lead, row))
-        moved = self.size * (p.lhs.dtype.itemsize + p.accumulate.itemsize)
-        buffers = (Buffer(p.lhs.buffer, p.lhs.dtype), Buffer(self.buffer, p.accumulate, True, True))
+        moved = self.size * (p.lhs.dtype.itemsize + self.dtype.itemsize)
+        buffers = (Buffer(p.lhs.buffer, p.lhs.dtype), Buffer(self.buffer, self.dtype, True, True))
         return Kernel(name, buffers, p.dims, ceildiv(rows, chunk), body, 0, moved, (("template", "copy"),))
 
     def body(self, names: Names) -> Body:
@@ -225,7 +227,7 @@ class Copy:
     def _move(self, names: Names, source: DimLike, to: DimLike, count: DimLike, stride: DimLike) -> Body:
         def vector(i: DimLike, lanes: int, some: DimLike | None) -> Body:
             loaded = emit.load(self.problem.lhs, source + i * stride, lanes, some, stride)
-            return (Store(self.buffer, to + i, emit.convert(loaded, self.problem.accumulate), some),)
+            return (Store(self.buffer, to + i, emit.convert(loaded, self.dtype), some),)
 
         if stride != 1:
             return names.loop("c", count, lambda i: vector(i, 1, None))
@@ -233,7 +235,7 @@ class Copy:
 
     def _fill(self, names: Names, to: DimLike, count: DimLike) -> Body:
         def vector(i: DimLike, lanes: int, some: DimLike | None) -> Body:
-            return (Store(self.buffer, to + i, emit.literal(self.problem.lhs.fill, self.problem.accumulate, lanes), some),)
+            return (Store(self.buffer, to + i, emit.constant(self.problem.lhs.fill, self.dtype, lanes), some),)
 
         return _vectors(names, count, vector)
 

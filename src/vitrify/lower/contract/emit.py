@@ -160,6 +160,11 @@ def literal(value: float, dtype: DType, lanes: int = 1) -> Literal:
     return Literal(float(value) if dtype.is_float else int(value), VType(dtype, lanes))
 
 
+def constant(value: float, dtype: DType, lanes: int = 1) -> Data:
+    """A literal, converted where the dtype has none of its own."""
+    return convert(literal(value, dtype.compute, lanes), dtype)
+
+
 def load(access: Access, index: DimLike, lanes: int = 1, count: DimLike | None = None, stride: DimLike = 1) -> Load:
     return Load(access.buffer, index, VType(access.dtype, lanes), count, stride)
 

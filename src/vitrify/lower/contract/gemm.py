@@ -101,7 +101,7 @@ def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> 
     lane = problem.right[-1]
     panels = Panels(lane.extent, values["vectors"] * lanes, lanes, values["right"] == PACKED)
     right, right_outer = _place_right(problem, geometry, panels, values["right"], lowered, name)
-    writer = _Kernel(problem, chosen, geometry, panels, right, right_outer, names, lanes, name)
+    writer = TiledKernel(problem, chosen, geometry, panels, right, right_outer, names, lanes, name)
     prologue: Body = ()
     buffers = [Buffer(problem.lhs.buffer, problem.lhs.dtype)]
     if local is not None:
@@ -134,7 +134,7 @@ def _place_right(
     return Access(buffer, problem.accumulate, 0, strides), strides
 
 
-class _Kernel:
+class TiledKernel:
     """The main kernel of one lowering."""
 
     def __init__(

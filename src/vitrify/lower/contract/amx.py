@@ -1,0 +1,216 @@
+"""Contractions in bf16 on AMX: the left operand rounded into a copy, constant weights packed as bf16.
+
+A step takes two registers of rows and two of columns: 32 x 32 results, 32 terms of each sum at a time. Sums
+are in f32. The copy has room for the rows a last step reads beyond the end; their results are not stored.
+
+Parameters: ``rows`` (of a matrix register), ``row_block`` (steps, or whole rows of steps, per task),
+``panel_block`` (panels of 32 columns per task).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vitrify.ir.dims import Dim, DimLike, ceildiv, minimum
+from vitrify.ir.dtypes import BF16, F32
+from vitrify.lower.contract import copying, emit, gemm, gemm_schedule
+from vitrify.lower.contract.axes import offset_at, singles
+from vitrify.lower.contract.emit import Body, Names
+from vitrify.lower.contract.panels import Array, Panels, dense
+from vitrify.lower.contract.problem import Access, Axis, Contraction, Lowered, Temporary
+from vitrify.lower.contract.schedule import Schedule
+from vitrify.lower.contract.tile import Right
+from vitrify.lower.loop import Buffer, Data, For, Kernel, Load, Matrix, Stmt, Tile, VType
+from vitrify.lower.target import Target
+
+FEATURE = "amx-bf16"
+TERMS = 32  # of each sum per instruction
+ROWS = 16  # of a matrix register, at most
+LANES = 16
+COLUMNS = 2 * LANES
+LEAST_FLOPS = 1 << 19
+TASK_FLOPS = 1 << 23
+
+
+def schedule(problem: Contraction, target: Target) -> Schedule | None:
+    """None where bf16 was not granted, the machine has no AMX, or the sums are not of whole groups of terms."""
+    p = problem
+    fits = target.has(FEATURE) and p.precision is BF16 and p.accumulate is F32 and p.rhs.constant is not None
+    if not fits or not p.right or not p.contracted or emit.known(emit.flops(p), LEAST_FLOPS) < LEAST_FLOPS:
+        return None
+    parts = copying.coordinates(p.lhs, (*p.batch, *p.left, *p.contracted))
+    if parts is None or not p.lhs.dtype.is_float:
+        return None
+    geometry = gemm.Geometry.of(_copy(p, "copy").moved(), False, False)
+    inner = geometry.loops[-1] if geometry.loops else None
+    if inner is None or inner.strides[0] != 1 or not isinstance(inner.extent, int) or inner.extent % TERMS:
+        return None
+    if any(not isinstance(loop.extent, int) for loop in geometry.loops):
+        return None
+    extent = geometry.row.extent
+    count = -(-emit.known(extent, ROWS) // ROWS)
+    rows = max(1, -(-emit.known(extent, ROWS) // max(count, 1)))
+    panels = ceildiv(p.right[-1].extent, COLUMNS)
+    steps = emit.known(gemm_steps(geometry, rows), 4)
+    groups, blocks = _tasks(problem, target, emit.known(panels, 2), steps)
+    return Schedule.of(
+        "amx", rows=rows, inner=0, vectors=2, row_block=-(-steps // blocks), panel_block=-(-emit.known(panels, 2) // groups),
+        copy=gemm.COPIED_BY_KERNEL, right=gemm.PACKED, prefetch=0,
+    )  # fmt: skip
+
+
+def gemm_steps(geometry: gemm.Geometry, rows: int) -> DimLike:
+    units = [a for u in geometry.units for a in u.parts]
+    return emit.size(units) if units else ceildiv(geometry.row.extent, 2 * rows)
+
+
+def _tasks(problem: Contraction, target: Target, panels: int, steps: int) -> tuple[int, int]:
+    """Into how many groups of panels and blocks of rows work divides."""
+    work = emit.known(emit.flops(problem), TASK_FLOPS)
+    wanted = max(1, min(gemm_schedule.MOST_TASKS, work // TASK_FLOPS))
+    k, n = emit.known(emit.size(problem.contracted), 1024), emit.known(problem.right[-1].extent, 1024)
+    weights = 2 * k * n
+    groups = max(1, min(panels, wanted, round(2 * weights / target.l2_bytes)))
+    return groups, max(1, min(steps, -(-wanted // groups)))
+
+
+def _copy(problem: Contraction, buffer: str) -> copying.Copy:
+    return copying.Copy.of(problem, buffer, BF16)
+
+
+def pack(problem: Contraction, geometry: gemm.Geometry) -> Array:
+    """``[outer][panel][K / 32][2][16][16][2]``: for each matrix register its sixteen pairs of terms of sixteen
+    columns."""
+    lane = problem.right[-1]
+    outer = _outer(problem, geometry)
+    whole = np.asarray(dense(problem.rhs, (*outer, *geometry.order, lane)), np.float32)
+    n = whole.shape[-1]
+    array = whole.reshape(-1, emit.known(geometry.k, 0), n)
+    panels = -(-n // COLUMNS)
+    padded = np.zeros((*array.shape[:2], panels * COLUMNS), BF16.numpy)
+    padded[:, :, :n] = array
+    split = padded.reshape(len(array), -1, LANES, 2, panels, 2, LANES)  # outer, k, pair, two, panel, register, column
+    return np.ascontiguousarray(split.transpose(0, 4, 1, 5, 2, 6, 3)).reshape(len(array), -1)
+
+
+def _outer(problem: Contraction, geometry: gemm.Geometry) -> list[Axis]:
+    return [a for a in geometry.outer if a.extent != 1 and problem.rhs.strides.get(a.name, 0) != 0]
+
+
+def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> Lowered:
+    """The kernel that rounds and copies, then the one that multiplies."""
+    copy = _copy(problem, f"{name}_lhs")
+    moved = copy.moved()
+    geometry = gemm.Geometry.of(moved, False, False)
+    rows = chosen.values["rows"]
+    slack = 2 * rows * geometry.row.strides[0]
+    constant = pack(problem, geometry)
+    strides: dict[str, DimLike] = {}
+    step = constant.shape[1]
+    for axis in reversed(_outer(problem, geometry)):
+        strides[axis.name] = step
+        step *= emit.known(axis.extent, 1)
+    right = Access(f"{name}_rhs", BF16, 0, strides)
+    panels = Panels(problem.right[-1].extent, COLUMNS, LANES, False)
+    writer = _Kernel(moved, chosen, geometry, panels, right, strides, Names(), LANES, name)
+    return Lowered(
+        [copy.kernel(f"{name}_copy"), writer.kernel((), [Buffer(f"{name}_lhs", BF16)])],
+        [Temporary(f"{name}_lhs", BF16, copy.size + slack)],
+        {f"{name}_rhs": constant},
+    )
+
+
+class _Kernel(gemm.TiledKernel):
+    """The tiled kernel with steps on matrix registers instead of tiles of vectors."""
+
+    @property
+    def _full_tiles(self) -> DimLike:
+        return ceildiv(self.geometry.row.extent, 2 * self.values["rows"])
+
+    def kernel(self, prologue: Body, buffers: list[Buffer]) -> Kernel:
+        rows = self.values["rows"]
+        made = super().kernel((Matrix("configure", rows=rows), *prologue), buffers)
+        return replace(made, body=(*made.body, Matrix("release")))
+
+    def _spill(self) -> Body:
+        return (Tile("finished", F32, 2 * self.values["rows"] * COLUMNS),)
+
+    def _row_tiles(
+        self, position: dict[str, DimLike], right: Right, column: DimLike, first: DimLike, count: DimLike,
+        last: Data | None,
+    ) -> Body:  # fmt: skip
+        rows, extent = self.values["rows"], self.geometry.row.extent
+
+        def step(t: DimLike) -> Body:
+            start, bound = self.names.bind("m", (first + t) * (2 * rows))
+            left = extent - start
+            if isinstance(left, int):
+                return (*bound, *self._step(position, right, column, start, min(left, 2 * rows), 1 if left <= rows else 2))
+            two = self._step(position, right, column, start, minimum(left, 2 * rows), 2)
+            if isinstance(extent, int) and extent % (2 * rows) in (0, *range(rows + 1, 2 * rows)):
+                return (*bound, *two)
+            one = self._step(position, right, column, start, left, 1)
+            return (*bound, *emit.when(emit.compare("gt", left, rows), two, one))
+
+        return self.names.loop("m", count, step)
+
+    def _step(
+        self, position: dict[str, DimLike], right: Right, column: DimLike, start: DimLike, height: DimLike, registers: int
+    ) -> Body:
+        """``registers`` of rows times those of columns that exist, then the epilogue."""
+        g, lhs, rows = self.geometry, self.problem.lhs, self.values["rows"]
+        fixed = {a.name: position[a.name] for a in (*g.outer, *self._units) if a.name in position}
+        base, bound = self.names.bind("a", offset_at(lhs, fixed) + start * g.row.strides[0])
+        sums = [(i, j, 2 * i + j) for i in range(registers) for j in range(right.vectors)]
+        body: list[Stmt] = [*bound, *(Matrix("zero", (t,)) for _, _, t in sums)]
+        body += self._sum(base, right, registers, 0, 0, 0)
+        body += [
+            Matrix("store", (t,), 0, "finished", i * rows * COLUMNS + j * LANES, COLUMNS) for i, j, t in sums
+        ]
+        zeros = singles((*self.problem.batch, *self.problem.left, *self.problem.right))
+        outside = {n: p for n, p in position.items() if n not in ("@group", "@block")}
+        lane = self.problem.right[-1].name
+
+        def row(i: DimLike) -> Body:
+            where = {**zeros, **outside, **g.row.position(start + i)}
+            return tuple(
+                s for v in range(right.vectors)
+                for s in self.problem.epilogue.emit(
+                    {**where, lane: column + v * LANES},
+                    Load("finished", i * COLUMNS + v * LANES, VType(F32, LANES)), LANES,
+                    right.count if v == right.vectors - 1 else None,
+                )
+            )  # fmt: skip
+
+        return (*body, *self.names.loop("r", height, row))
+
+    def _sum(
+        self, base: DimLike, right: Right, registers: int, depth: int, at: DimLike, term: DimLike
+    ) -> Body:
+        """The loops over the contracted axes, the last one by groups of terms."""
+        loops = self.geometry.loops
+        if depth == len(loops) - 1:
+            variable = Dim.index(self.names.fresh("k"), loops[depth].extent)
+            body = self._terms(base + at + variable, right, registers, term + variable)
+            return (For(variable, loops[depth].extent, body, TERMS),)
+        loop = loops[depth]
+        return self.names.loop(
+            "k", loop.extent,
+            lambda k: self._sum(
+                base, right, registers, depth + 1, at + k * loop.strides[0], term + k * loop.strides[1]
+            ),
+        )  # fmt: skip
+
+    def _terms(self, at: DimLike, right: Right, registers: int, term: DimLike) -> Body:
+        rows, stride = self.values["rows"], self.geometry.row.strides[0]
+        lhs = self.problem.lhs.buffer
+        body: list[Stmt] = [
+            Matrix("load", (6 + j,), 0, right.access.buffer, right.base + term * COLUMNS + j * (TERMS * LANES), TERMS)
+            for j in range(right.vectors)
+        ]
+        for i in range(registers):
+            body.append(Matrix("load", (4 + i,), 0, lhs, at + i * rows * stride, stride))
+            body += [Matrix("multiply", (2 * i + j, 4 + i, 6 + j)) for j in range(right.vectors)]
+        return tuple(body)
