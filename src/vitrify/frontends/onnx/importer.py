@@ -149,7 +149,7 @@ class Importer:
             except Bound as bound:
                 self._symbols.restrict(bound)
             except InvalidModelError as error:
-                if not self._choices.flip(error):
+                if not self._choices.flip(error, self._symbols):
                     raise (self._choices.first_error or error) from None
             else:
                 self._refuse_problems()

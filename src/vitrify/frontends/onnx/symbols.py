@@ -30,6 +30,9 @@ from vitrify.ir.dims import (
 )
 
 
+SymbolState = tuple[dict[str, DimLike], dict[str, tuple[int, int | None]]]
+
+
 class Substitute(Exception):
     """The import must start again with ``name`` replaced by ``value``."""
 
@@ -104,6 +107,12 @@ class SymbolTable:
         """A symbol that a node binds."""
         self._counter += 1
         return Dim.symbol(f"{_identifier(hint)}_dim{self._counter}")
+
+    def state(self) -> SymbolState:
+        return dict(self.substitutions), dict(self._bounds)
+
+    def restore(self, state: SymbolState) -> None:
+        self.substitutions, self._bounds = dict(state[0]), dict(state[1])
 
     def _declare(self, text: str, *, named: bool) -> DimLike:
         key = (text, named)
@@ -239,6 +248,7 @@ def _identifier(text: str) -> str:
 class Choice:
     path: str
     value: bool
+    before: SymbolState
     flipped: bool = False
 
 
@@ -249,18 +259,18 @@ class Choices:
         self._taken: list[Choice] = []
         self.first_error: InvalidModelError | None = None
 
-    def choose(self, path: str) -> bool:
-        for choice in self._taken:
-            if choice.path == path:
-                return choice.value
-        self._taken.append(Choice(path, True))
+    def choose(self, path: str, symbols: SymbolTable) -> bool:
+        self._taken.append(Choice(path, True, symbols.state()))
         return True
 
     def known(self, path: str) -> bool | None:
         return next((c.value for c in self._taken if c.path == path), None)
 
-    def flip(self, error: InvalidModelError) -> bool:
-        """Takes the last choice that can still be changed the other way; False where there is none."""
+    def flip(self, error: InvalidModelError, symbols: SymbolTable) -> bool:
+        """Takes the last choice that can still be changed the other way, and what followed from it back.
+
+        False where there is none.
+        """
         self.first_error = self.first_error or error
         while self._taken and self._taken[-1].flipped:
             self._taken.pop()
@@ -268,4 +278,5 @@ class Choices:
             return False
         self._taken[-1].value = not self._taken[-1].value
         self._taken[-1].flipped = True
+        symbols.restore(self._taken[-1].before)
         return True

@@ -79,7 +79,7 @@ def dropout(n: Call) -> Sequence[Result]:
     """In inference, or with a ratio of 0, the input itself."""
     n.attributes.ignore("seed")
     training = n.has(2) and bool(n.scalar(2, "training_mode"))
-    ratio = n.scalar(1, "ratio") if training and n.has(1) else 0.5
-    if training and ratio:
+    ratio = n.constant(1) if n.has(1) else None
+    if training and (ratio is None or ratio.any()):
         n.unsupported("dropout in training")
     return _dropout_outputs(n)

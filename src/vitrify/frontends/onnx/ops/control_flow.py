@@ -31,7 +31,7 @@ def if_(n: Call) -> Sequence[Tensor | Value]:
     if bodies is not None and merged is not None:
         return _node(n, bodies, merged)
     assert condition is not None
-    value = n.choices.choose(n.path)
+    value = n.choices.choose(n.path, n.symbols)
     _suppose(n, condition, value)
     return _inline(n, then if value else otherwise, int(value))
 

@@ -44,9 +44,9 @@ def _unary(name: str, fn: str, since: int = 1) -> None:
 
 for _name, _fn, _since in (
     ("Neg", "neg", 1), ("Abs", "abs", 1), ("Exp", "exp", 1), ("Log", "log", 1), ("Sqrt", "sqrt", 1),
-    ("Floor", "floor", 1), ("Ceil", "ceil", 1), ("Round", "round", 11), ("Sign", "sign", 9), ("Erf", "erf", 9),
-    ("Sin", "sin", 7), ("Cos", "cos", 7), ("Tan", "tan", 7), ("Asin", "asin", 7), ("Acos", "acos", 7),
-    ("Atan", "atan", 7), ("Sinh", "sinh", 9), ("Cosh", "cosh", 9), ("Asinh", "asinh", 9),
+    ("Floor", "floor", 1), ("Ceil", "ceil", 1), ("Round", "round", 11), ("Sign", "sign", 9),
+    ("Erf", "erf", 9), ("Sin", "sin", 7), ("Cos", "cos", 7), ("Tan", "tan", 7), ("Asin", "asin", 7),
+    ("Acos", "acos", 7), ("Atan", "atan", 7), ("Sinh", "sinh", 9), ("Cosh", "cosh", 9), ("Asinh", "asinh", 9),
     ("Acosh", "acosh", 9), ("Atanh", "atanh", 9),
 ):  # fmt: skip
     _unary(_name, _fn, _since)
