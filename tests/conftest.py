@@ -7,6 +7,7 @@ import os
 # Before NumPy is imported anywhere: its BLAS reads these once.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+os.environ.setdefault("VITRIFY_DEBUG", "1")  # every level's verifier runs
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402

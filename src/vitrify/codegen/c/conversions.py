@@ -41,8 +41,8 @@ def conversion(printer: KernelPrinter, text: str, source: VType, to: DType, satu
         mode = "" if saturate or to.bits > 8 else "_nosat"
         return _vmath_cast(printer, value, F32, to, lanes, mode)
     if to.bits == 4:
-        byte = conversion(printer, text, source, I8 if to.min() else U8, saturate)
-        return _wrap4(printer, byte, to, lanes)
+        whole = conversion(printer, text, source, I8 if to.min() else U8, saturate)
+        return _wrap4(printer, whole, to, lanes)
     if origin.is_float and to.is_int:
         return f"{defs.function(f'to_{to.name}', source)}({text})"
     return plain(text, to)

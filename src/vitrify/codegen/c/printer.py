@@ -13,7 +13,7 @@ from vitrify.codegen.c.intrinsics import INTRINSICS
 from vitrify.codegen.c.positions import PRELUDE, position
 from vitrify.codegen.c.types import element, register, typedefs
 from vitrify.codegen.c.vmath import vmath_source
-from vitrify.ir.dims import symbols
+from vitrify.ir.dims import DimLike, symbols
 from vitrify.ir.dtypes import BOOL, BY_NAME, F32, F64, I32, I64, U8, DType
 from vitrify.ir.scalar import SCALAR
 from vitrify.lower import loop as L
@@ -95,7 +95,7 @@ class KernelPrinter:
             self._line(1, f"{const}{c} *{buffer.name} = ({const}{c} *)bufs[{i}];")
         for i, dim in enumerate(self.kernel.dims):
             self._line(1, f"const int64_t {dim} = dims[{i}]; (void){dim};")
-        local: L.DimLike = 0
+        local: DimLike = 0
         for tile in self.kernel.tiles:
             c = element(tile.dtype)
             self.dtypes[tile.name] = tile.dtype
@@ -205,7 +205,7 @@ class KernelPrinter:
 
     # ---- data
 
-    def _position(self, value: L.DimLike) -> str:
+    def _position(self, value: DimLike) -> str:
         text = position(value)
         if "vt_" in text:
             self.defs.positions = True
