@@ -144,6 +144,8 @@ class Cache:
             try:
                 self._store(key, write)
             except (OSError, ArtifactError) as error:
+                if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
+                    raise  # not the disk's doing
                 os.close(lock)
                 lock = -1
                 return self._uncached(write, load, error)

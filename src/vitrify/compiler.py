@@ -88,7 +88,8 @@ def compile_payload(
     nodes: dict[str, int], progress: Progress | None = None,
 ) -> Payload:  # fmt: skip
     """The optimised graphs as native code for one target; ``nodes`` is the table that failures name."""
-    lowering = LowerOptions(accurate=options.accurate, bf16=options.bf16)
+    fuse = options.optimization_level >= Level.EXTENDED
+    lowering = LowerOptions(fuse, options.accurate, options.bf16)
     shared = Shared(nodes=nodes)
     plan = lower_model(graphs.general, target, lowering, shared)
     variants = [
@@ -185,9 +186,9 @@ def build_artifact(
     payloads = [compile_payload(graphs, resolve_target(n), options, compiler, dump, nodes, progress) for n in names]
     files: dict[str, bytes] = {}
     for payload in payloads:
-        files[f"payload-{payload.target.name}.so"] = payload.library
+        files[_file("payload", payload.target, "so")] = payload.library
         if payload.weights is not None:
-            files[f"weights-{payload.target.name}.bin"] = payload.weights
+            files[_file("weights", payload.target, "bin")] = payload.weights
     manifest = _manifest(graph, payloads, nodes, meta or Meta(graph_name=graph.name), __version__)
     return write_artifact(path, manifest, files, replace=replace)
 
@@ -212,6 +213,11 @@ def _manifest(
     )
 
 
+def _file(kind: str, target: Target, suffix: str) -> str:
+    """A name that any file system takes."""
+    return f"{kind}-{target.name.replace('+', '-')}.{suffix}"
+
+
 def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
     plan, name = payload.plan, payload.target.name
     calls = [(call, _original(one)) for one in payload.plans for call in one.calls()]
@@ -227,8 +233,8 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
     return ManifestTarget(
         target=name.partition("+")[0],
         features=tuple(sorted(set().union(*(CPU_FEATURES[f] for f in payload.target.features)))),
-        payload=f"payload-{name}.so",
-        weights=f"weights-{name}.bin" if payload.weights is not None else None,
+        payload=_file("payload", payload.target, "so"),
+        weights=_file("weights", payload.target, "bin") if payload.weights is not None else None,
         arena_bytes=_amount(arena),
         scratch_bytes=scratch,
         peak_bytes=_amount(arena + scratch + packed),
