@@ -17,6 +17,7 @@ from vitrify.lower.nest import NestBuilder, Region, default_schedule
 from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Shared, Weights
 from vitrify.lower.regions import Step, partition
 from vitrify.lower.scope import KernelScope
+from vitrify.lower.storage import Order, storage_orders, strides_in_order
 from vitrify.lower.target import Target
 from vitrify.lower.views import row_major
 
@@ -26,6 +27,7 @@ class LowerOptions:
     """``accurate``: no algorithm with a larger error than plain summation. ``bf16``: products in bf16."""
 
     fuse: bool = True
+    layout: bool = True  # values lie in memory as their readers want them
     accurate: bool = False
     bf16: bool = False
 
@@ -38,8 +40,10 @@ class Lowering:
     options: LowerOptions
     instructions: list[Instruction] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
+    calls: list[tuple[int, Call]] = field(default_factory=list)  # each with its time
     shared: Shared = field(default_factory=Shared)
     placements: dict[Value, Placement] = field(default_factory=dict)
+    orders: dict[Value, Order] = field(default_factory=dict)
     time: int = 0
     late: int = 0
     symbols: dict[str, Dim] = field(default_factory=dict)
@@ -97,18 +101,28 @@ class Lowering:
                 place = Place("weight", self.weights.add(constant))
             else:
                 place = self.allocate(product(value.shape) * value.dtype.itemsize)
-            self.placements[value] = Placement(place, 0, row_major(value.shape), value.dtype)
+            self.placements[value] = Placement(place, 0, self.strides(value), value.dtype)
         return self.placements[value]
+
+    def strides(self, value: Value) -> tuple[DimLike, ...]:
+        order = self.orders.get(value)
+        return row_major(value.shape) if order is None else strides_in_order(value.shape, order)
 
     def emit(self, instruction: Instruction) -> None:
         for operand in _operands(instruction):
-            if operand.place.kind == "late" and operand.place.number in self.unsized:
-                size = self.unsized.pop(operand.place.number)
-                self.instructions.append(p.Allocate(operand.place.number, maximum(size, 1)))
+            self.reserve(operand.place)
         self.instructions.append(instruction)
         for operand in _operands(instruction):
             self.touch(operand.place)
+        if isinstance(instruction, Call):
+            self.calls.append((self.time, instruction))
         self.time += 1
+
+    def reserve(self, place: Place) -> None:
+        """A late block is allocated once, before the loop or the branch that first uses it."""
+        if place.kind == "late" and place.number in self.unsized:
+            size = self.unsized.pop(place.number)
+            self.instructions.append(p.Allocate(place.number, maximum(size, 1)))
 
     def touch(self, place: Place) -> None:
         """The block is needed now."""
@@ -132,6 +146,8 @@ class Lowering:
         """Appends the graph's instructions; its inputs are placed, its outputs' places are kept if set."""
         self._place_results(graph)
         self._require(graph)
+        if self.options.layout:
+            self.orders |= storage_orders(graph)
         parts = partition(graph, fuse=self.options.fuse)
         self._place_concats(graph, parts.steps)
         for step in parts.steps:
@@ -200,7 +216,7 @@ class Lowering:
             return
         self.blocks.append(Block(size, -1, -1))
         place = Place("arena", len(self.blocks) - 1)
-        self.placements[value] = Placement(place, 0, row_major(value.shape), value.dtype)
+        self.placements[value] = Placement(place, 0, self.strides(value), value.dtype)
 
     # ---- steps
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 def lower_control(low: Lowering, node: Node, materialised: set[Value]) -> None:
     """Emits one If, Scan or BindDim."""
+    for value in (*node.inputs, *node.outputs):
+        if value in low.placements:
+            low.reserve(low.placements[value].place)
     if isinstance(node.op, g.If):
         _branch(low, node, node.op)
     elif isinstance(node.op, g.Scan):
@@ -31,6 +34,9 @@ def lower_control(low: Lowering, node: Node, materialised: set[Value]) -> None:
 
 def lower_body(low: Lowering, graph: Graph, results: list[Placement]) -> None:
     """The graph's instructions, its outputs computed into ``results``."""
+    for node in graph.nodes:  # a body may have been lowered before: as the other branch, or for another node
+        for value in node.outputs:
+            low.placements.pop(value, None)
     direct: list[tuple[Value, Placement]] = []
     copied: list[tuple[Value, Placement]] = []
     for value, where in zip(graph.outputs, results, strict=True):
