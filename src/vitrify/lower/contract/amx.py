@@ -2,6 +2,8 @@
 
 A step takes two registers of rows and two of columns: 32 x 32 results, 32 terms of each sum at a time. Sums
 are in f32. The copy has room for the rows a last step reads beyond the end; their results are not stored.
+Where a row of the output is short (at most a register) and the copy holds rows at even distances, registers
+run on over the padding from one row into the next, and the results that fall on it are not stored either.
 
 Parameters: ``rows`` (of a matrix register), ``row_block`` (steps, or whole rows of steps, per task),
 ``panel_block`` (panels of 32 columns per task).
@@ -16,7 +18,7 @@ import numpy as np
 from vitrify.ir.dims import Dim, DimLike, ceildiv, minimum
 from vitrify.ir.dtypes import BF16, F32
 from vitrify.lower.contract import copying, emit, gemm, gemm_schedule
-from vitrify.lower.contract.axes import offset_at, singles
+from vitrify.lower.contract.axes import Fused, offset_at, singles
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.panels import Array, Panels, dense
 from vitrify.lower.contract.problem import Access, Axis, Contraction, Lowered, Temporary
@@ -43,7 +45,7 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
     parts = copying.coordinates(p.lhs, (*p.batch, *p.left, *p.contracted))
     if parts is None or not p.lhs.dtype.is_float:
         return None
-    geometry = gemm.Geometry.of(_copy(p, "copy").moved(), False, False)
+    geometry = _geometry(_copy(p, "copy").moved())
     inner = geometry.loops[-1] if geometry.loops else None
     if inner is None or inner.strides[0] != 1 or not isinstance(inner.extent, int) or inner.extent % TERMS:
         return None
@@ -59,6 +61,23 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
         "amx", rows=rows, inner=0, vectors=2, row_block=-(-steps // blocks), panel_block=-(-emit.known(panels, 2) // groups),
         copy=gemm.COPIED_BY_KERNEL, right=gemm.PACKED, prefetch=0,
     )  # fmt: skip
+
+
+def _geometry(problem: Contraction) -> gemm.Geometry:
+    """The loops, with short rows of the output walked as one with their padding."""
+    g = gemm.Geometry.of(problem, False, False)
+    if not g.units or not isinstance(g.row.extent, int) or g.row.extent > ROWS:
+        return g
+    outer, pitch = g.units[-1], g.row.strides[0]
+    far = outer.strides[0]
+    if not (isinstance(far, int) and isinstance(pitch, int) and isinstance(outer.extent, int)) or far % pitch:
+        return g
+    width = far // pitch
+    if width > 2 * g.row.extent or len(outer.parts) != 1 or len(g.row.parts) != 1:
+        return g
+    extent = (outer.extent - 1) * width + g.row.extent
+    gaps = Axis(g.row.parts[0].name, width)  # the row with what separates it from the next
+    return replace(g, units=g.units[:-1], row=Fused(extent, (outer.parts[0], gaps), g.row.strides))
 
 
 def gemm_steps(geometry: gemm.Geometry, rows: int) -> DimLike:
@@ -103,7 +122,7 @@ def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> 
     """The kernel that rounds and copies, then the one that multiplies."""
     copy = _copy(problem, f"{name}_lhs")
     moved = copy.moved()
-    geometry = gemm.Geometry.of(moved, False, False)
+    geometry = _geometry(moved)
     rows = chosen.values["rows"]
     slack = 2 * rows * geometry.row.strides[0]
     constant = pack(problem, geometry)
@@ -133,6 +152,12 @@ class _Kernel(gemm.TiledKernel):
         rows = self.values["rows"]
         made = super().kernel((Matrix("configure", rows=rows), *prologue), buffers)
         return replace(made, body=(*made.body, Matrix("release")))
+
+    @property
+    def _row_axes(self) -> list[Axis]:
+        """The axes of the row axis as the problem has them, without gaps."""
+        axes = {a.name: a for a in self.problem.left}
+        return [axes[a.name] for a in self.geometry.row.parts]
 
     def _spill(self) -> Body:
         return (Tile("finished", F32, 2 * self.values["rows"] * COLUMNS),)
@@ -174,8 +199,9 @@ class _Kernel(gemm.TiledKernel):
         lane = self.problem.right[-1].name
 
         def row(i: DimLike) -> Body:
-            where = {**zeros, **outside, **g.row.position(start + i)}
-            return tuple(
+            at = g.row.position(start + i)
+            where = {**zeros, **outside, **at}
+            stores = tuple(
                 s for v in range(right.vectors)
                 for s in self.problem.epilogue.emit(
                     {**where, lane: column + v * LANES},
@@ -183,6 +209,11 @@ class _Kernel(gemm.TiledKernel):
                     right.count if v == right.vectors - 1 else None,
                 )
             )  # fmt: skip
+            exists = [
+                emit.compare("lt", at[a.name], a.extent) for a, part in zip(self._row_axes, g.row.parts, strict=True)
+                if a.extent != part.extent
+            ]  # fmt: skip
+            return emit.when(emit.every(exists), stores) if exists else stores
 
         return (*body, *self.names.loop("r", height, row))
 

@@ -172,7 +172,7 @@ def _divide(
     _, groups, blocks = best or (0.0, 1, 1)
     row_block, panel_block = -(-steps // blocks), -(-panels // groups)
     if shape.symbolic_rows or any(isinstance(a.extent, Dim) for a in problem.left):
-        row_block = max(1, round(TASK_FLOPS / max(1.0, per_outer / steps)))
+        row_block = max(1, round(TASK_FLOPS * groups / max(1.0, per_outer / steps)))
     alone = _single(problem, shape, panels, steps, row_block, panel_block)
     copy = (gemm.COPIED_BY_TASK if alone else gemm.COPIED_BY_KERNEL) if copied else gemm.NOT_COPIED
     tiles = max(steps if shape.units == 1 else shape.units * -(-shape.rows // rows), 1) / blocks
