@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from vitrify.frontends.onnx import import_onnx
 from vitrify.ir.interpret import interpret
+from vitrify.ir.verify import verify
 
 Array = np.ndarray[Any, Any]
 Shape = Sequence[int | str | None]
@@ -60,6 +61,7 @@ def one_node(
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, Array], **options: Any) -> list[Array]:
     graph = import_onnx(model, **options)
+    verify(graph)
     return interpret(graph, {v.name: feeds[v.name] for v in graph.inputs})
 
 

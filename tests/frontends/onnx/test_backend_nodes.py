@@ -17,6 +17,7 @@ from vitrify.frontends.onnx import import_onnx
 from vitrify.frontends.onnx.arrays import dtype_of
 from vitrify.frontends.onnx.registry import supported_ops
 from vitrify.ir.interpret import interpret
+from vitrify.ir.verify import verify
 
 Array = np.ndarray[Any, Any]
 Cases = dict[str, list[Any]]
@@ -94,12 +95,18 @@ def _with_constants(model: onnx.ModelProto, inputs: Sequence[Array]) -> tuple[on
 
 def _run(case: Any, inputs: list[Array]) -> list[Array]:
     try:
-        return interpret(import_onnx(case.model), inputs)
+        return _checked(case.model, inputs)
     except UnsupportedError as error:
         if not any("not a constant" in p or "only a run knows" in p for p in error.problems):
             raise
     model, fed = _with_constants(case.model, inputs)
-    return interpret(import_onnx(model), fed)
+    return _checked(model, fed)
+
+
+def _checked(model: onnx.ModelProto, inputs: list[Array]) -> list[Array]:
+    graph = import_onnx(model)
+    verify(graph)
+    return interpret(graph, inputs)
 
 
 def _tolerance(outputs: Sequence[Array], case: Any) -> float:

@@ -303,10 +303,12 @@ def test_functions_that_call_themselves() -> None:
     "text",
     [
         "agraph (float[4611686018427387904, 4] x) => (float[] y) { y = Relu(x) }",
-        "agraph (float[2] x) => (float[] y) <int64[2] s = {4611686018427387904, 8}> { y = ConstantOfShape(s) }",
+        "agraph (float[2] x) => (float[] y) <int64[2] s = {4611686018427387904, 8}>"
+        "{ y = ConstantOfShape(s) }",
         "agraph (float[1, n] x) => (float[] y) <int64[2] s = {9223372036854775807, 1}> { y = Expand(x, s) }",
         "agraph (float[2] x) => (float[] y) <int64[1] s = {-5}> { y = ConstantOfShape(s) }",
-        "agraph (float[1048576, 1048576] x) => (float[] y) <int64[2] s = {1048576, 1048576}> { y = Tile(x, s) }",
+        "agraph (float[1048576, 1048576] x) => (float[] y) <int64[2] s = {1048576, 1048576}>"
+        "{ y = Tile(x, s) }",
     ],
 )
 def test_sizes_that_overflow(text: str) -> None:

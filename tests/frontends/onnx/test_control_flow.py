@@ -31,7 +31,8 @@ def has_if(graph: Graph) -> bool:
 
 
 def test_at_run_time_with_captures() -> None:
-    model = model_of(f"""agraph (bool c, float[2, 3] x, float[3] z) => (float[2, 3] y) <float[3] w = {{1, 2, 3}}> {{
+    model = model_of(f"""agraph (bool c, float[2, 3] x, float[3] z) => (float[2, 3] y)
+    <float[3] w = {{1, 2, 3}}> {{
         s = Mul(x, w)
         y = If (c) <{branches("a = Add(s, z)", "u = Sub(x, w) b = Mul(u, s)")}>
     }}""")
@@ -79,7 +80,8 @@ def test_a_rank_picks_the_branch() -> None:
     assert not has_if(graph)
 
 
-SQUEEZE = """agraph (float[n, k, 3] x) => (float[] y) <int64[1] at = {{1}}, int64[1] one = {{1}}, float[3, 2] w = {{1,2,3,4,5,6}}> {{
+SQUEEZE = """agraph (float[n, k, 3] x) => (float[] y)
+<int64[1] at = {{1}}, int64[1] one = {{1}}, float[3, 2] w = {{1,2,3,4,5,6}}> {{
     s = Shape(x)
     size = Gather(s, at)
     c = Equal(size, one)
@@ -111,7 +113,8 @@ def test_the_other_branch_where_the_first_does_not_fit() -> None:
 
 def test_an_expression_is_assumed_and_checked_at_run_time() -> None:
     """The number of windows decides; it is no dim of its own."""
-    text = f"""agraph (float[n, 1, t] x) => (float[] y) <int64[1] at = {{2}}, int64[1] one = {{1}}, float[2, 1, 3] f = {{1,2,3,4,5,6}}> {{
+    text = f"""agraph (float[n, 1, t] x) => (float[] y)
+    <int64[1] at = {{2}}, int64[1] one = {{1}}, float[2, 1, 3] f = {{1,2,3,4,5,6}}> {{
         v = Conv <strides = [2]> (x, f)
         s = Shape(v)
         size = Gather(s, at)
@@ -141,7 +144,8 @@ def test_a_size_of_the_result_that_shapes_decide() -> None:
 
 
 def test_results_of_different_rank_at_run_time_are_refused() -> None:
-    text = f"agraph (bool c, float[2] x) => (float[] y) {{ y = If (c) <{branches('a = ReduceSum(x)', 'b = Concat <axis = 0> (x, x)')}> }}"
+    both = branches("a = ReduceSum(x)", "b = Concat <axis = 0> (x, x)")
+    text = f"agraph (bool c, float[2] x) => (float[] y) {{ y = If (c) <{both}> }}"
     with pytest.raises(UnsupportedError, match="branches of different shapes"):
         import_onnx(model_of(text))
 

@@ -31,8 +31,14 @@ SHAPES = [
     ("float[n, 3, h, w] x", "y = Flatten(x)", "f32[n, 3*h*w]"),
     ("float[n, 8] x", "y = Reshape <allowzero = 0> (x, s)", "f32[n, 2, 4]"),
     ("float[n, 3, 8, 8] x", "y = GlobalAveragePool(x)", "f32[n, 3, 1, 1]"),
-    ("float[n, 3, h] x", "y = MaxPool <kernel_shape = [3], strides = [2], pads = [1, 1]> (x)", "f32[n, 3, ((h+1)//(2))]"),
-    ("float[n, 3, h] x", "y = AveragePool <kernel_shape = [2], auto_pad = \"SAME_UPPER\"> (x)", "f32[n, 3, h]"),
+    (
+        "float[n, 3, h] x", "y = MaxPool <kernel_shape = [3], strides = [2], pads = [1, 1]> (x)",
+        "f32[n, 3, ((h+1)//(2))]",
+    ),
+    (
+        "float[n, 3, h] x", 'y = AveragePool <kernel_shape = [2], auto_pad = "SAME_UPPER"> (x)',
+        "f32[n, 3, h]",
+    ),
     ("float[n, m] x", "y = Softmax(x)", "f32[n, m]"),
     ("float[n, m] x", "y = Concat <axis = 1> (x, x, x)", "f32[n, 3*m]"),
     ("float[n, m] x", "y = ReduceMean <axes = [1], keepdims = 0> (x)", "f32[n]"),

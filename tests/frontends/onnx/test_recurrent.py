@@ -28,7 +28,7 @@ def network(
     direction: str = "forward",
     **attributes: Any,
 ) -> tuple[Any, dict[str, Array]]:
-    """The model and its feeds. ``extras`` of bias, lengths, h, c and peepholes are given, the others left out."""
+    """The model and its feeds. ``extras`` of bias, lengths, h, c and peepholes are given."""
     d = 2 if direction == "bidirectional" else 1
     states = 2 if op == "LSTM" else 1
     feeds = {"x": floats(steps, BATCH, INPUT)}

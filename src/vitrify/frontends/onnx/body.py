@@ -103,7 +103,7 @@ class Body:
         assert self.parent is not None, "a value is used outside the bodies that see it"
         outer = self.parent.capture(value, home)
         if outer not in self.captured:
-            self.captured[outer] = Value(outer.type, outer.name)
+            self.captured[outer] = Value(outer.type)  # unnamed: names repeat across calls
         return self.captured[outer]
 
     def _materialise(self, tensor: Tensor) -> Value:

@@ -131,7 +131,7 @@ class Importer:
         self._model = model
         self._reader = reader
         self._input_shapes = input_shapes
-        self._symbols = SymbolTable(_checked_overrides(dim_overrides))
+        self._symbols = SymbolTable(_checked_overrides(dim_overrides), sizes_given=bool(input_shapes))
         self._choices = Choices()
         self._functions = {(f.domain, f.name): f for f in model.functions}
         self._opsets = _opsets(model.opset_import)

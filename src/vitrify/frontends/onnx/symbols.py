@@ -29,7 +29,6 @@ from vitrify.ir.dims import (
     upper,
 )
 
-
 SymbolState = tuple[dict[str, DimLike], dict[str, tuple[int, int | None]]]
 
 
@@ -72,7 +71,8 @@ def _only_compound(value: DimLike) -> Compound | None:
 class SymbolTable:
     """The symbols of one import; substitutions outlive its attempts."""
 
-    def __init__(self, overrides: Mapping[str, int]) -> None:
+    def __init__(self, overrides: Mapping[str, int], *, sizes_given: bool = False) -> None:
+        self.sizes_given = sizes_given or bool(overrides)  # the caller's sizes, which may rule out a branch
         self.overrides = dict(overrides)
         self.unused_overrides = set(overrides)
         self.substitutions: dict[str, DimLike] = {}

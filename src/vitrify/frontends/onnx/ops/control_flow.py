@@ -12,6 +12,7 @@ from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.registry import op
 from vitrify.ir import graph as g
 from vitrify.ir.dims import DimLike
+from vitrify.ir.dtypes import I64
 from vitrify.ir.graph import Graph, Type, Value
 
 
@@ -55,19 +56,34 @@ def _suppose(n: Call, condition: DimLike, value: bool) -> None:
 
 
 class _Branch:
-    def __init__(self, n: Call, graph: onnx.GraphProto, name: str) -> None:
+    def __init__(self, n: Call, graph: onnx.GraphProto | None, name: str) -> None:
         self.body = Body(n.symbols, n.body)
         self.body.builder.source = n.source
-        self.tensors = n.branch(graph, self.body, name)
-        self.name = graph.name
+        self.tensors = [] if graph is None else n.branch(graph, self.body, name)
+        self.name = name if graph is None else graph.name
         self.values: list[Value] = []
+
+    @classmethod
+    def refusing(cls, n: Call, other: _Branch, error: InvalidModelError) -> _Branch:
+        """A branch with the results of ``other`` whose run fails, naming the node that does not fit: two
+        elements take a shape of one, which only the run knows to be one."""
+        branch = cls(n, None, "refusal")
+        build = branch.body.builder
+        build.source = str(error).partition(": ")[0]
+        inside = n.inside(branch.body)
+        one = inside.bind(build.constant(1, I64))
+        for tensor in other.tensors:
+            misfit = build.reshape(build.constant([0, 0], tensor.dtype), (one,))
+            value = build.expand_to(build.reshape(misfit, (1,) * tensor.rank), tensor.shape)
+            branch.tensors.append(Tensor(tensor.dtype, tensor.shape, value=value, home=branch.body))
+        return branch
 
     def shaped(self, types: list[Type]) -> None:
         values = [self.body.resolve(t) for t in self.tensors]
         self.values = [self.body.builder.reshape(v, t.shape) for v, t in zip(values, types, strict=True)]
 
     def graph(self, captured: list[Value]) -> Graph:
-        inputs = [self.body.captured.get(v) or Value(v.type, v.name) for v in captured]
+        inputs = [self.body.captured.get(v) or Value(v.type) for v in captured]
         result = self.body.builder.build(inputs, self.values, self.name)
         result.assumptions = list(self.body.assumptions)
         return result
@@ -77,12 +93,23 @@ def _import_both(
     n: Call, then: onnx.GraphProto, otherwise: onnx.GraphProto, condition: DimLike | None
 ) -> tuple[_Branch, _Branch] | None:
     """Both branches; None where sizes decide and one of them is ill-typed (for these sizes it never runs)."""
-    try:
-        return _Branch(n, then, "then"), _Branch(n, otherwise, "else")
-    except InvalidModelError:
-        if condition is None:
-            raise
+    found: list[_Branch | InvalidModelError] = []
+    for graph, name in ((then, "then"), (otherwise, "else")):
+        try:
+            found.append(_Branch(n, graph, name))
+        except InvalidModelError as error:
+            found.append(error)
+    errors = [f for f in found if isinstance(f, InvalidModelError)]
+    branches = [f for f in found if isinstance(f, _Branch)]
+    if not errors:
+        return branches[0], branches[1]
+    if condition is not None and branches:
         return None
+    if not branches or not n.symbols.sizes_given:
+        raise errors[0]
+    # The caller's sizes leave one branch; a run that takes the other is refused.
+    refusal = _Branch.refusing(n, branches[0], errors[0])
+    return (branches[0], refusal) if isinstance(found[0], _Branch) else (refusal, branches[0])
 
 
 def _merged(n: Call, bodies: tuple[_Branch, _Branch], condition: DimLike | None) -> list[Type] | None:

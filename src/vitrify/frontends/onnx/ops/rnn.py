@@ -169,7 +169,7 @@ def _run(n: Call, net: Network, inputs: Value, states: list[Value], step: Step) 
     body.builder.source = n.source
     inside = n.inside(body)
     position = parameter("step", I64, ())
-    carried = [parameter("state", s.dtype, s.shape) for s in states]
+    carried = [parameter(f"state_{i}", s.dtype, s.shape) for i, s in enumerate(states)]
     current = parameter("input", inputs.dtype, inputs.shape[1:])
 
     def outer(value: Value) -> Value:
