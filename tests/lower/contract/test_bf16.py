@@ -10,6 +10,7 @@ import pytest
 from tests.lower.contract.harness import Case, Program, runnable_targets, verify
 from tests.lower.contract.problems import conv, dim, matmul
 from vitrify.ir.dtypes import BF16
+from vitrify.lower.contract import dpbf16
 from vitrify.lower.contract.choose import choose
 from vitrify.lower.target import V3, V4
 
@@ -67,3 +68,12 @@ def test_only_where_granted_and_there() -> None:
         if target.has("amx-bf16"):
             assert choose(CASES["GEMM"]().problem, target).template == "amx"
             assert choose(matmul(100, 384, 200).problem, target).template == "gemm"
+
+
+@pytest.mark.parametrize("name", ["GEMM", "GEMM, one row", "batch", "1x1, stride 2", "3x3, stride 2", "groups"])
+def test_pairs_of_terms_on_vectors(name: str) -> None:
+    for target in TARGETS[1:2]:
+        case = rounded(CASES[name]())
+        chosen = dpbf16.schedule(case.problem, target)
+        assert chosen is not None
+        verify(case, target, chosen)

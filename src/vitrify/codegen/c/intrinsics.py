@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vitrify.codegen.c.types import register
 from vitrify.lower.loop import VType
 
 
@@ -23,3 +24,14 @@ INTRINSICS: dict[str, IntrinsicRow] = {}
 def intrinsic(name: str, feature: str, text: str) -> None:
     """Adds a row whose text does not depend on the types."""
     INTRINSICS[name] = IntrinsicRow(feature, lambda result, arguments: text)
+
+
+# Two products of bf16 per lane, added to f32: the operands hold a pair in 32 bits.
+INTRINSICS["dpbf16"] = IntrinsicRow(
+    "bf16",
+    lambda result, arguments: (
+        f"({register(result)})__builtin_ia32_dpbf16ps_{32 * result.lanes}(({{0}}), "
+        f"(__bf16 __attribute__((vector_size({4 * result.lanes}))))({{1}}), "
+        f"(__bf16 __attribute__((vector_size({4 * result.lanes}))))({{2}}))"
+    ),
+)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vitrify.errors import InvalidArgumentError
-from vitrify.lower.contract import amx, depthwise, emit, gemm, gemm_schedule, generic, winograd, winograd_schedule
+from vitrify.lower.contract import amx, depthwise, dpbf16, emit, gemm, gemm_schedule, generic, winograd, winograd_schedule
 from vitrify.lower.contract.problem import Contraction, Lowered
 from vitrify.lower.contract.schedule import Schedule
 from vitrify.lower.target import Target
@@ -23,6 +23,7 @@ class Template:
 TEMPLATES: dict[str, Template] = {
     "amx": Template(amx.schedule, amx.lower),
     "depthwise": Template(depthwise.schedule, depthwise.lower),
+    "dpbf16": Template(dpbf16.schedule, dpbf16.lower),
     "winograd": Template(winograd_schedule.schedule, winograd.lower),
     "gemm": Template(gemm_schedule.schedule, gemm.lower),
     "generic": Template(generic.schedule, generic.lower),

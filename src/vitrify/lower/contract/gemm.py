@@ -23,7 +23,7 @@ from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.panels import Packing, Panels, pack
 from vitrify.lower.contract.problem import Access, Axis, Contraction, Lowered, Temporary
 from vitrify.lower.contract.schedule import Schedule
-from vitrify.lower.contract.tile import Right, Rows, TileWriter, spill_tile
+from vitrify.lower.contract.tile import PAIR, Right, Rows, TileWriter, spill_tile
 from vitrify.lower.loop import Buffer, Data, Kernel, Stmt, Tile
 from vitrify.lower.target import Target
 
@@ -119,8 +119,9 @@ def _place_right(
         return rhs, {}
     outer = tuple(a for a in geometry.outer if a.extent != 1 and rhs.strides.get(a.name, 0) != 0)
     buffer = f"{name}_rhs"
+    stored = PAIR if rhs.dtype is PAIR else problem.accumulate
     if mode == PACKED:
-        lowered.constants[buffer] = pack(rhs, outer, geometry.order, problem.right[-1], panels, problem.accumulate)
+        lowered.constants[buffer] = pack(rhs, outer, geometry.order, problem.right[-1], panels, stored)
     else:
         packing = Packing(problem, outer, geometry.order, problem.right[-1], panels, buffer)
         lowered.kernels.append(packing.kernel(f"{name}_pack"))
@@ -131,7 +132,7 @@ def _place_right(
     for axis in reversed(outer):
         strides[axis.name] = step
         step = step * axis.extent
-    return Access(buffer, problem.accumulate, 0, strides), strides
+    return Access(buffer, stored, 0, strides), strides
 
 
 class TiledKernel:

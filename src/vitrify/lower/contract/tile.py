@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vitrify.ir.dims import DimLike
+from vitrify.ir.dtypes import U32
 from vitrify.lower.contract import emit
 from vitrify.lower.contract.axes import Fused
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Contraction
-from vitrify.lower.loop import Assign, Data, Let, Load, Prefetch, Register, Stmt, Store, Tile, VType, zero
+from vitrify.lower.loop import Assign, Data, Intrinsic, Let, Load, Prefetch, Register, Stmt, Store, Tile, VType, zero
 
+PAIR = U32  # two neighbouring bf16 terms of a sum in one lane; the accumulator is f32
 SPILL_COST = 6  # epilogues above this many instructions per vector are printed once, not once per vector
 
 
@@ -97,24 +99,30 @@ class TileWriter:
         self, lhs: Access, at: DimLike, rows: Rows, right: Right, column: DimLike,
         sums: Sequence[Sequence[Register]],
     ) -> Body:  # fmt: skip
-        """One value of k."""
+        """One value of k (or one pair of them)."""
         acc = self.problem.accumulate
+        paired = lhs.dtype is PAIR
+        dtype = PAIR if paired else acc
         body: list[Stmt] = []
         columns: list[Data] = []
         for v in range(right.vectors):
             count = right.count if right.masked_loads and v == right.vectors - 1 else None
-            value = emit.convert(emit.load(right.access, column + v * self.lanes, self.lanes, count), acc)
-            held = self.names.register("b", acc, self.lanes)
+            value = emit.convert(emit.load(right.access, column + v * self.lanes, self.lanes, count), dtype)
+            held = self.names.register("b", dtype, self.lanes)
             body.append(Let(held, value))
             columns.append(held)
         if right.ahead:
             far = column + right.ahead * right.vectors * self.lanes
             body += [Prefetch(right.access.buffer, far + v * self.lanes) for v in range(right.vectors)]
         for row, row_sums in zip(rows, sums, strict=True):
-            held = self.names.register("a", acc, self.lanes)
-            value = emit.convert(emit.load(lhs, at + rows.offset(*row)), acc)
+            held = self.names.register("a", dtype, self.lanes)
+            value = emit.convert(emit.load(lhs, at + rows.offset(*row)), dtype)
             body.append(Let(held, emit.splat(value, self.lanes)))
-            body += [Assign(s, emit.multiply_add(held, b, s)) for s, b in zip(row_sums, columns, strict=True)]
+            for total, b in zip(row_sums, columns, strict=True):
+                if paired:
+                    body.append(Assign(total, Intrinsic("dpbf16", (total, held, b), total.type)))
+                else:
+                    body.append(Assign(total, emit.multiply_add(held, b, total)))
         return tuple(body)
 
     def _finish(

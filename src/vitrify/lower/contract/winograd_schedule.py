@@ -33,25 +33,28 @@ class _Sizes:
 
 def schedule(problem: Contraction, target: Target) -> Schedule | None:
     """The faster of F(4, 3) and F(2, 3); None where plain summation is asked for, or is faster."""
-    if problem.accurate:
+    found = estimate(problem, target)
+    direct = gemm_schedule.estimate(problem, target)
+    if found is None or (direct is not None and found[0] > direct[0] * MARGIN):
         return None
-    shape = Shape.of(problem)
+    return found[1]
+
+
+def estimate(problem: Contraction, target: Target) -> tuple[float, Schedule] | None:
+    """The schedule, and the cycles it takes on one core; None where Winograd does not apply."""
+    shape = None if problem.accurate else Shape.of(problem)
     if shape is None:
         return None
     channels, outputs = emit.known(shape.channel.extent, 0), emit.known(problem.right[-1].extent, 0)
     if channels < LEAST_CHANNELS or outputs < LEAST_CHANNELS:
         return None
-    direct = gemm_schedule.estimate(problem, target)
-    best = direct[0] * MARGIN if direct is not None else float("inf")
-    found: Schedule | None = None
+    found: list[tuple[float, Schedule]] = []
     for m in (4, 2):
         tiles = emit.known(emit.size(shape.images), 1)
         for plane in shape.planes:
             tiles *= -(-emit.known(plane.output.extent, GUESS) // m)
-        cycles, chosen = _best(problem, target, _Sizes(channels, outputs, tiles, winograd(m).n ** 2), m)
-        if cycles < best:
-            best, found = cycles, chosen
-    return found
+        found.append(_best(problem, target, _Sizes(channels, outputs, tiles, winograd(m).n ** 2), m))
+    return min(found, key=lambda f: f[0])
 
 
 def _best(problem: Contraction, target: Target, sizes: _Sizes, m: int) -> tuple[float, Schedule]:
@@ -114,4 +117,4 @@ def _cycles(
         streamed += 2 * sizes.planes * sizes.tiles * sizes.channels * ITEM / STREAM
     transforms = sizes.tiles * sizes.planes * (4.5 * sizes.channels + 6.0 * sizes.outputs) / lanes
     store = sizes.tiles * sizes.outputs / lanes * (sizes.planes**0.5 - 2) ** 2 * (1 + problem.epilogue.cost)
-    return max(products, streamed) + 0.25 * min(products, streamed) + transforms + store
+    return float(max(products, streamed)) + 0.25 * min(products, streamed) + transforms + store
