@@ -14,10 +14,10 @@ demo: $(VENV)/.demo  ## a speech model, compiled and streamed over a recording
 	$(BIN)/python demo/vad.py
 
 test: $(VENV)/.dev  ## the tests that take seconds
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-all: $(VENV)/.dev  ## all tests
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --runslow
 
 lint: $(VENV)/.dev  ## style, types, and which package may import which
 	$(BIN)/ruff check .

@@ -61,7 +61,7 @@ def _say(row: Row) -> None:
 def measure(workload: Workload, limits: Limits, seconds: float, only: int | None) -> list[Row]:
     """The workload at each number of threads."""
     model, inputs = workload.model(), workload.inputs()
-    flops = model_flops(model, inputs)
+    flops = workload.flops or model_flops(model, inputs)
     expected = ENGINES[1].prepare(model, inputs, 1, bf16=False)()
     rows = []
     for threads in workload.threads:

@@ -29,6 +29,12 @@ def sentence_model() -> bytes:
     return _Exporter(_read_safetensors(weights)).model()
 
 
+def sentence_flops(tokens: int) -> int:
+    """Of the products, for one sentence: projections, the two inner layers, scores and their mix."""
+    projections = 2 * tokens * (4 * HIDDEN * HIDDEN + 2 * HIDDEN * INNER)
+    return LAYERS * (projections + 4 * tokens * tokens * HIDDEN)
+
+
 def _read_safetensors(path: Path) -> dict[str, Array]:
     """float32 tensors by name (https://huggingface.co/docs/safetensors: a length, JSON, then the data)."""
     data = path.read_bytes()

@@ -26,6 +26,8 @@ def evaluate(amount: Amount, dims: Mapping[str, int]) -> int:
         if len(amount) > _MAX_LENGTH:
             raise ValueError
         return _value(ast.parse(amount, mode="eval").body, dims)
+    except InvalidArgumentError:
+        raise  # it is a ValueError too
     except (SyntaxError, ValueError, RecursionError, ZeroDivisionError):
         shown = amount if len(amount) <= 80 else amount[:77] + "..."
         raise ArtifactError("not an amount", expected="an integer expression", actual=repr(shown)) from None
