@@ -88,8 +88,8 @@ def compile_payload(
     nodes: dict[str, int], progress: Progress | None = None,
 ) -> Payload:  # fmt: skip
     """The optimised graphs as native code for one target; ``nodes`` is the table that failures name."""
-    fuse = options.optimization_level >= Level.EXTENDED
-    lowering = LowerOptions(fuse, options.accurate, options.bf16)
+    level = options.optimization_level
+    lowering = LowerOptions(level >= Level.EXTENDED, level >= Level.ALL, options.accurate, options.bf16)
     shared = Shared(nodes=nodes)
     plan = lower_model(graphs.general, target, lowering, shared)
     variants = [

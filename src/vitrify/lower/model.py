@@ -7,6 +7,7 @@ from vitrify.ir.graph import BindDim, Graph, Value
 from vitrify.lower import plan as p
 from vitrify.lower.build import LowerOptions, Lowering
 from vitrify.lower.control import lower_body
+from vitrify.lower.inplace import root_block, share_blocks
 from vitrify.lower.memory import assign_offsets
 from vitrify.lower.plan import Place, Placement, Plan, Shared
 from vitrify.lower.target import Target
@@ -39,7 +40,10 @@ def lower_model(
         low.shared, low.late,
     )  # fmt: skip
     plan.safe_names = dict(low.safe_names)
-    plan.arena_bytes = assign_offsets(low.blocks)
+    lies_in = share_blocks(low.calls, low.blocks)
+    plan.arena_bytes = assign_offsets([b for i, b in enumerate(low.blocks) if i not in lies_in])
+    for inner, outer in lies_in.items():
+        low.blocks[inner].offset = low.blocks[root_block(lies_in, outer)].offset
     plan.scratch_bytes = low.scratch
     return plan
 

@@ -72,3 +72,27 @@ def mergeable(body: Sequence[Stmt], outer: str, inner: str, extent: DimLike) -> 
         if form.coefficients.get(outer, 0) != form.coefficients.get(inner, 0) * extent:
             return False
     return True
+
+
+def find(node: Any, kind: type[T]) -> Iterator[T]:
+    """Every part of ``node`` (data, a statement, or a tuple of them) that is a ``kind``, in order."""
+    if isinstance(node, kind):
+        yield node
+    if isinstance(node, tuple):
+        for part in node:
+            yield from find(part, kind)
+    elif not isinstance(node, (*_ATOMIC, Dim, int, L.DType)):
+        for name in _fields(type(node)):
+            yield from find(getattr(node, name), kind)
+
+
+def straight_code(body: tuple[Stmt, ...]) -> Iterator[tuple[Stmt, ...]]:
+    """The statements of every block, without those nested in them, in order."""
+    nested = (L.For, L.While, L.If)
+    yield tuple(s for s in body if not isinstance(s, nested))
+    for s in body:
+        if isinstance(s, (L.For, L.While)):
+            yield from straight_code(s.body)
+        elif isinstance(s, L.If):
+            yield from straight_code(s.then)
+            yield from straight_code(s.otherwise)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitrify.ir.dims import Dim, DimLike, substitute, symbols
+from vitrify.ir.dims import Dim, DimLike, product, substitute, symbols
 from vitrify.ir.dtypes import I64
 from vitrify.ir.graph import Node, Value
 from vitrify.lower import loop as L
@@ -32,6 +32,7 @@ class KernelScope:
         self.computing = computing
         self.buffers: list[Buffer] = []
         self.operands: list[Operand] = []
+        self.traffic: DimLike = 0  # bytes of everything read or written, each once
         self._leaves: dict[tuple[Value, bool], Leaf] = {}
 
     def node_id(self, node: Node) -> int:
@@ -54,6 +55,7 @@ class KernelScope:
             self.buffers.append(Buffer(name, placement.dtype, written))
             self.operands.append(operand)
             self._leaves[key] = Leaf(name, 0, placement.strides)
+            self.traffic = self.traffic + product(value.shape) * value.dtype.itemsize
         return self._leaves[key]
 
     def status(self) -> None:
@@ -79,7 +81,7 @@ class KernelScope:
         used = {s.name for a in [*addresses(body), tasks] if isinstance(a, Dim) for s in symbols(a)}
         safe = self.lowering.safe_names
         dims = [(str(s), original) for original, s in safe.items() if str(s) in used]
-        traffic: DimLike = 0
+        traffic = self.safe(self.traffic)
         names = tuple(n for n, _ in dims)
         kernel = Kernel("kernel", tuple(self.buffers), names, tasks, body, self.safe(flops), traffic, schedule)
         return kernel, tuple(self.lowering.symbols[original] for _, original in dims)
