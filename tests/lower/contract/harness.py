@@ -22,7 +22,20 @@ from vitrify.ir.dtypes import F32, DType
 from vitrify.lower.contract.choose import lower_contraction
 from vitrify.lower.contract.problem import Access, Axis, Contraction, Lowered
 from vitrify.lower.contract.schedule import Schedule
-from vitrify.lower.loop import Apply, Buffer, Convert, Data, Kernel, Let, Load, Register, Stmt, Store, VType, scratch_bytes
+from vitrify.lower.loop import (
+    Apply,
+    Buffer,
+    Convert,
+    Data,
+    Kernel,
+    Let,
+    Load,
+    Register,
+    Stmt,
+    Store,
+    VType,
+    scratch_bytes,
+)
 from vitrify.lower.target import EXTENSIONS, V3, V4, Target, with_extensions
 
 Array = np.ndarray[Any, Any]
@@ -208,9 +221,16 @@ class Program:
         return result
 
     def _run_kernel(
-        self, kernel: Kernel, function: Any, memory: dict[str, Guarded], sizes: dict[str, int], seed: int | None
+        self,
+        kernel: Kernel,
+        function: Any,
+        memory: dict[str, Guarded],
+        sizes: dict[str, int],
+        seed: int | None,
     ) -> None:
-        bufs = (ctypes.c_void_p * max(len(kernel.buffers), 1))(*(memory[b.name].start for b in kernel.buffers))
+        bufs = (ctypes.c_void_p * max(len(kernel.buffers), 1))(
+            *(memory[b.name].start for b in kernel.buffers)
+        )
         dims = (ctypes.c_int64 * max(len(kernel.dims), 1))(*(sizes[d] for d in kernel.dims))
         scratch = Guarded(evaluate(scratch_bytes(kernel), sizes), 64)
         order = np.arange(evaluate(kernel.tasks, sizes))
@@ -231,7 +251,7 @@ def reference(case: Case) -> dict[str, Any]:
     exact = np.float64 if p.accumulate.is_float else np.int64
 
     def operand(a: Access, names: list[str]) -> Array:
-        data = case.arrays[a.buffer] if a.buffer in case.arrays else a.constant
+        data = case.arrays.get(a.buffer, a.constant)
         assert data is not None
         grids = np.meshgrid(*(np.arange(axes[n]) for n in names), indexing="ij") if names else []
         at = dict(zip(names, grids, strict=True))
@@ -256,7 +276,9 @@ def reference(case: Case) -> dict[str, Any]:
     result_axes = [a.name for a in (*p.batch, *p.left, *p.right)]
     free = [n for n in axes if n not in set(used(p.lhs)) | set(used(p.rhs))]
     ones = [np.ones(axes[n], exact) for n in free]
-    spec = ",".join(["".join(letters[n] for n in used(a)) for a in (p.lhs, p.rhs)] + [letters[n] for n in free])
+    spec = ",".join(
+        ["".join(letters[n] for n in used(a)) for a in (p.lhs, p.rhs)] + [letters[n] for n in free]
+    )
     spec += "->" + "".join(letters[n] for n in result_axes)
     x, y = operand(p.lhs, used(p.lhs)), operand(p.rhs, used(p.rhs))
     total = np.einsum(spec, x, y, *ones, optimize=True)
@@ -311,7 +333,11 @@ def check(case: Case, got: Array, tolerance: float = 4e-6) -> None:
 
 
 def verify(
-    case: Case, target: Target, schedule: Schedule | None = None, tolerance: float = 4e-6, program: Program | None = None
+    case: Case,
+    target: Target,
+    schedule: Schedule | None = None,
+    tolerance: float = 4e-6,
+    program: Program | None = None,
 ) -> Program:
     """Compiles and runs the case in order and in a random order of tasks: right, and the same bits."""
     program = program or Program(case.problem, target, schedule)
@@ -320,4 +346,3 @@ def verify(
     again = program.run(case, seed=1)
     assert first.tobytes() == again.tobytes(), "the order of tasks changed the result"
     return program
-

@@ -23,7 +23,9 @@ def random_array(count: int, dtype: DType, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     if dtype.is_float:
         return rng.standard_normal(count).astype(np.float32).astype(dtype.numpy)
-    return rng.integers(max(dtype.min(), -100), min(dtype.max(), 100), count, endpoint=True).astype(dtype.numpy)
+    return rng.integers(max(dtype.min(), -100), min(dtype.max(), 100), count, endpoint=True).astype(
+        dtype.numpy
+    )
 
 
 def row_major(extents: Sequence[DimLike]) -> list[DimLike]:
@@ -41,10 +43,22 @@ def numbers(values: Sequence[DimLike], sizes: dict[str, int]) -> int:
 
 
 def matmul(
-    m: DimLike, k: DimLike, n: DimLike, *, batch: Sequence[DimLike] = (), dtype: DType = F32, weights: DType | None = None,
-    constant: bool = True, shared: bool = True, transpose_lhs: bool = False, transpose_rhs: bool = False,
-    sizes: dict[str, int] | None = None, seed: int = 0, pad: int = 0, **facts: Any,
-) -> Case:  # fmt: skip
+    m: DimLike,
+    k: DimLike,
+    n: DimLike,
+    *,
+    batch: Sequence[DimLike] = (),
+    dtype: DType = F32,
+    weights: DType | None = None,
+    constant: bool = True,
+    shared: bool = True,
+    transpose_lhs: bool = False,
+    transpose_rhs: bool = False,
+    sizes: dict[str, int] | None = None,
+    seed: int = 0,
+    pad: int = 0,
+    **facts: Any,
+) -> Case:
     """``[batch, m, k] @ [k, n]`` (``shared``) or ``@ [batch, k, n]``; ``pad``: gap between lhs rows."""
     sizes = sizes or {}
     weights = weights or dtype
@@ -68,22 +82,47 @@ def matmul(
     dims = tuple(sizes)
     out = Output(dict(zip([*names, "m", "n"], os, strict=True)), accumulate, "n", dims=dims, **epilogue)
     problem = Contraction(
-        batch_axes, (Axis("m", m),), (Axis("n", n),), (Axis("k", k),),
+        batch_axes,
+        (Axis("m", m),),
+        (Axis("n", n),),
+        (Axis("k", k),),
         Access("lhs", dtype, 0, dict(zip(lhs_names, ls, strict=True))),
-        Access("rhs", weights, 0, dict(zip(rhs_names, rs, strict=True)), constant=arrays["rhs"] if constant else None),
-        accumulate, out, dims, **facts,
-    )  # fmt: skip
+        Access(
+            "rhs",
+            weights,
+            0,
+            dict(zip(rhs_names, rs, strict=True)),
+            constant=arrays["rhs"] if constant else None,
+        ),
+        accumulate,
+        out,
+        dims,
+        **facts,
+    )
     return Case(problem, arrays, product([*batch, m, n]), sizes)
 
 
 def conv(
-    n: DimLike, channels: int, spatial: Sequence[DimLike], out_channels: int, kernel: Sequence[int], *,
-    strides: Sequence[int] | None = None, pads: Sequence[tuple[int, int]] | None = None,
-    dilations: Sequence[int] | None = None, groups: int = 1, channels_last: bool = True, out_last: bool = True,
-    constant: bool = True, dtype: DType = F32, sizes: dict[str, int] | None = None, seed: int = 0, **facts: Any,
-) -> Case:  # fmt: skip
-    """A convolution; weights ``[out_channels, channels / groups, *kernel]``. One channel per group and as many
-    outputs makes the channels the last batch axis, without right axes."""
+    n: DimLike,
+    channels: int,
+    spatial: Sequence[DimLike],
+    out_channels: int,
+    kernel: Sequence[int],
+    *,
+    strides: Sequence[int] | None = None,
+    pads: Sequence[tuple[int, int]] | None = None,
+    dilations: Sequence[int] | None = None,
+    groups: int = 1,
+    channels_last: bool = True,
+    out_last: bool = True,
+    constant: bool = True,
+    dtype: DType = F32,
+    sizes: dict[str, int] | None = None,
+    seed: int = 0,
+    **facts: Any,
+) -> Case:
+    """A convolution; weights ``[out_channels, channels / groups, *kernel]``. One channel per group and as
+    many outputs makes the channels the last batch axis, without right axes."""
     rank, sizes = len(spatial), sizes or {}
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     pads = pads or [(0, 0)] * rank

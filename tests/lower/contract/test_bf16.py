@@ -27,12 +27,14 @@ CASES: dict[str, Callable[[], Case]] = {
     "3x3": lambda: conv(1, 64, (15, 15), 70, (3, 3), pads=PAD, bias=True, precision=BF16),
     "3x3, stride 2": lambda: conv(2, 64, (13, 17), 64, (3, 3), pads=PAD, strides=[2, 2], precision=BF16),
     "groups": lambda: conv(1, 64, (12, 12), 64, (3, 3), pads=PAD, groups=2, precision=BF16),
-    "first layer": lambda: conv(1, 3, (32, 32), 32, (7, 7), strides=[2, 2], pads=[(3, 3), (3, 3)], precision=BF16),
+    "first layer": lambda: conv(
+        1, 3, (32, 32), 32, (7, 7), strides=[2, 2], pads=[(3, 3), (3, 3)], precision=BF16
+    ),
 }
 
 
 def rounded(case: Case) -> Case:
-    """The case with operands that bf16 holds exactly, so that only the order of the sums is left to differ."""
+    """The case with operands that bf16 holds exactly: only the order of the sums is left to differ."""
     for name in ("lhs", "rhs"):
         array = case.arrays[name]
         array[:] = array.astype(BF16.numpy).astype(np.float32)
@@ -70,7 +72,9 @@ def test_only_where_granted_and_there() -> None:
             assert choose(matmul(100, 384, 200).problem, target).template == "gemm"
 
 
-@pytest.mark.parametrize("name", ["GEMM", "GEMM, one row", "batch", "1x1, stride 2", "3x3, stride 2", "groups"])
+@pytest.mark.parametrize(
+    "name", ["GEMM", "GEMM, one row", "batch", "1x1, stride 2", "3x3, stride 2", "groups"]
+)
 def test_pairs_of_terms_on_vectors(name: str) -> None:
     for target in TARGETS[1:2]:
         case = rounded(CASES[name]())

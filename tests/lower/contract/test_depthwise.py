@@ -16,7 +16,9 @@ PAD = [(1, 1), (1, 1)]
 CASES: dict[str, Callable[[], Case]] = {
     "3x3": lambda: conv(2, 48, (14, 14), 48, (3, 3), pads=PAD, groups=48, bias=True, relu=True),
     "3x3, stride 2, odd": lambda: conv(1, 37, (9, 11), 37, (3, 3), pads=PAD, strides=[2, 2], groups=37),
-    "5x5, dilated": lambda: conv(1, 20, (12, 9), 20, (5, 5), pads=[(4, 4), (3, 4)], dilations=[2, 2], groups=20),
+    "5x5, dilated": lambda: conv(
+        1, 20, (12, 9), 20, (5, 5), pads=[(4, 4), (3, 4)], dilations=[2, 2], groups=20
+    ),
     "no padding": lambda: conv(1, 33, (6, 21), 33, (3, 3), groups=33, residual=True),
     "1-D": lambda: conv(1, 64, (30,), 64, (7,), pads=[(6, 0)], groups=64),
     "3-D": lambda: conv(1, 16, (4, 5, 6), 16, (3, 3, 3), pads=[(1, 1)] * 3, groups=16),

@@ -22,7 +22,17 @@ def tiled(case: Case, target: Any, program: Program | None = None) -> Program:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 @pytest.mark.parametrize(
-    "m, k, n", [(1, 1, 2), (1, 300, 130), (5, 7, 33), (3, 0, 17), (16, 19, 16), (31, 40, 97), (100, 64, 3), (61, 33, 200)]
+    "m, k, n",
+    [
+        (1, 1, 2),
+        (1, 300, 130),
+        (5, 7, 33),
+        (3, 0, 17),
+        (16, 19, 16),
+        (31, 40, 97),
+        (100, 64, 3),
+        (61, 33, 200),
+    ],
 )
 def test_matrix_products(target: Any, m: int, k: int, n: int) -> None:
     tiled(matmul(m, k, n, bias=True, relu=True, pad=3), target)
@@ -40,7 +50,9 @@ def test_every_dtype(dtype: DType) -> None:
 
 CONVOLUTIONS = {
     "1-D, padded, strided": lambda: conv(1, 3, (9,), 5, (3,), pads=[(2, 1)], strides=[2]),
-    "groups, dilated": lambda: conv(2, 4, (5, 6), 6, (3, 2), pads=[(1, 1), (0, 1)], dilations=[1, 2], groups=2),
+    "groups, dilated": lambda: conv(
+        2, 4, (5, 6), 6, (3, 2), pads=[(1, 1), (0, 1)], dilations=[1, 2], groups=2
+    ),
     "3-D, channels first": lambda: conv(
         1, 2, (4, 5, 3), 3, (2, 3, 3), pads=[(1, 0), (1, 1), (1, 1)], channels_last=False, out_last=False
     ),
@@ -70,9 +82,17 @@ def test_one_kernel_serves_every_size() -> None:
         program: Program | None = None
         for m, n, k in ((1, 1, 1), (7, 35, 5), (3, 16, 0), (0, 4, 4), (4, 0, 4), (2, 5, 130), (65, 100, 31)):
             case = matmul(
-                dim("M"), dim("K"), dim("N"), constant=constant, sizes={"M": m, "K": k, "N": n}, pad=1, residual=True,
-                transpose_rhs=transposed, batch=(2,), shared=False,
-            )  # fmt: skip
+                dim("M"),
+                dim("K"),
+                dim("N"),
+                constant=constant,
+                sizes={"M": m, "K": k, "N": n},
+                pad=1,
+                residual=True,
+                transpose_rhs=transposed,
+                batch=(2,),
+                shared=False,
+            )
             program = tiled(case, target, program)
     program = None
     for m in (1, 0, 5, 16, 67):
@@ -84,6 +104,12 @@ def test_batches_of_images_of_any_size() -> None:
     target, program = TARGETS[-1], None
     for n, h, w in ((1, 5, 5), (2, 3, 9), (0, 4, 4), (3, 17, 2)):
         case = conv(
-            dim("N"), 12, (dim("H", 1), dim("W", 1)), 20, (3, 3), pads=[(1, 1), (1, 1)], sizes={"N": n, "H": h, "W": w}
+            dim("N"),
+            12,
+            (dim("H", 1), dim("W", 1)),
+            20,
+            (3, 3),
+            pads=[(1, 1), (1, 1)],
+            sizes={"N": n, "H": h, "W": w},
         )
         program = tiled(case, target, program)

@@ -19,7 +19,9 @@ def generically(case: Case, target: Any, tolerance: float = 4e-6) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
-@pytest.mark.parametrize("m, k, n", [(1, 1, 1), (5, 7, 33), (3, 0, 17), (16, 19, 16), (2, 40, 1), (0, 3, 4), (4, 3, 0)])
+@pytest.mark.parametrize(
+    "m, k, n", [(1, 1, 1), (5, 7, 33), (3, 0, 17), (16, 19, 16), (2, 40, 1), (0, 3, 4), (4, 3, 0)]
+)
 def test_matrix_products(target: Any, m: int, k: int, n: int) -> None:
     generically(matmul(m, k, n, bias=True, relu=True), target)
     generically(matmul(m, k, n, batch=(2,), shared=False, constant=False, transpose_rhs=True), target)
@@ -36,7 +38,9 @@ def test_every_dtype(dtype: DType) -> None:
     [
         conv(1, 3, (9,), 5, (3,), pads=[(2, 1)], strides=[2]),
         conv(2, 4, (5, 6), 6, (3, 2), pads=[(1, 1), (0, 1)], dilations=[1, 2], groups=2),
-        conv(1, 2, (4, 5, 3), 3, (2, 3, 3), pads=[(1, 0), (1, 1), (1, 1)], channels_last=False, out_last=False),
+        conv(
+            1, 2, (4, 5, 3), 3, (2, 3, 3), pads=[(1, 0), (1, 1), (1, 1)], channels_last=False, out_last=False
+        ),
         conv(1, 18, (5, 5), 18, (3, 3), pads=[(1, 1), (1, 1)], groups=18, bias=True),
         conv(1, 18, (5, 5), 18, (3, 3), pads=[(1, 1), (1, 1)], groups=18, channels_last=False),
     ],

@@ -37,7 +37,7 @@ TASK_FLOPS = 1 << 23
 
 
 def schedule(problem: Contraction, target: Target) -> Schedule | None:
-    """None where bf16 was not granted, the machine has no AMX, or the sums are not of whole groups of terms."""
+    """None where bf16 was not granted, the machine has no AMX, or terms do not come in whole groups."""
     p = problem
     fits = target.has(FEATURE) and p.precision is BF16 and p.accumulate is F32 and p.rhs.constant is not None
     if not fits or not p.right or not p.contracted or emit.known(emit.flops(p), LEAST_FLOPS) < LEAST_FLOPS:
@@ -58,9 +58,16 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
     steps = emit.known(gemm_steps(geometry, rows), 4)
     groups, blocks = _tasks(problem, target, emit.known(panels, 2), steps)
     return Schedule.of(
-        "amx", rows=rows, inner=0, vectors=2, row_block=-(-steps // blocks), panel_block=-(-emit.known(panels, 2) // groups),
-        copy=gemm.COPIED_BY_KERNEL, right=gemm.PACKED, prefetch=0,
-    )  # fmt: skip
+        "amx",
+        rows=rows,
+        inner=0,
+        vectors=2,
+        row_block=-(-steps // blocks),
+        panel_block=-(-emit.known(panels, 2) // groups),
+        copy=gemm.COPIED_BY_KERNEL,
+        right=gemm.PACKED,
+        prefetch=0,
+    )
 
 
 def _geometry(problem: Contraction) -> gemm.Geometry:
@@ -100,8 +107,8 @@ def _copy(problem: Contraction, buffer: str) -> copying.Copy:
 
 
 def pack(problem: Contraction, geometry: gemm.Geometry) -> Array:
-    """``[outer][panel][K / 32][2][16][16][2]``: for each matrix register its sixteen pairs of terms of sixteen
-    columns."""
+    """``[outer][panel][K / 32][2][16][16][2]``: for each matrix register, its sixteen pairs of terms of
+    sixteen columns."""
     lane = problem.right[-1]
     outer = _outer(problem, geometry)
     whole = np.asarray(dense(problem.rhs, (*outer, *geometry.order, lane)), np.float32)
@@ -110,7 +117,9 @@ def pack(problem: Contraction, geometry: gemm.Geometry) -> Array:
     panels = -(-n // COLUMNS)
     padded = np.zeros((*array.shape[:2], panels * COLUMNS), BF16.numpy)
     padded[:, :, :n] = array
-    split = padded.reshape(len(array), -1, LANES, 2, panels, 2, LANES)  # outer, k, pair, two, panel, register, column
+    split = padded.reshape(
+        len(array), -1, LANES, 2, panels, 2, LANES
+    )  # outer, k, pair, two, panel, register, column
     return np.ascontiguousarray(split.transpose(0, 4, 1, 5, 2, 6, 3)).reshape(len(array), -1)
 
 
@@ -172,7 +181,12 @@ class _Kernel(gemm.TiledKernel):
             start, bound = self.names.bind("m", (first + t) * (2 * rows))
             left = extent - start
             if isinstance(left, int):
-                return (*bound, *self._step(position, right, column, start, min(left, 2 * rows), 1 if left <= rows else 2))
+                return (
+                    *bound,
+                    *self._step(
+                        position, right, column, start, min(left, 2 * rows), 1 if left <= rows else 2
+                    ),
+                )
             two = self._step(position, right, column, start, minimum(left, 2 * rows), 2)
             if isinstance(extent, int) and extent % (2 * rows) in (0, *range(rows + 1, 2 * rows)):
                 return (*bound, *two)
@@ -182,7 +196,13 @@ class _Kernel(gemm.TiledKernel):
         return self.names.loop("m", count, step)
 
     def _step(
-        self, position: dict[str, DimLike], right: Right, column: DimLike, start: DimLike, height: DimLike, registers: int
+        self,
+        position: dict[str, DimLike],
+        right: Right,
+        column: DimLike,
+        start: DimLike,
+        height: DimLike,
+        registers: int,
     ) -> Body:
         """``registers`` of rows times those of columns that exist, then the epilogue."""
         g, lhs, rows = self.geometry, self.problem.lhs, self.values["rows"]
@@ -210,9 +230,10 @@ class _Kernel(gemm.TiledKernel):
                 )
             )  # fmt: skip
             exists = [
-                emit.compare("lt", at[a.name], a.extent) for a, part in zip(self._row_axes, g.row.parts, strict=True)
+                emit.compare("lt", at[a.name], a.extent)
+                for a, part in zip(self._row_axes, g.row.parts, strict=True)
                 if a.extent != part.extent
-            ]  # fmt: skip
+            ]
             return emit.when(emit.every(exists), stores) if exists else stores
 
         return (*body, *self.names.loop("r", height, row))
@@ -238,7 +259,14 @@ class _Kernel(gemm.TiledKernel):
         rows, stride = self.values["rows"], self.geometry.row.strides[0]
         lhs = self.problem.lhs.buffer
         body: list[Stmt] = [
-            Matrix("load", (6 + j,), 0, right.access.buffer, right.base + term * COLUMNS + j * (TERMS * LANES), TERMS)
+            Matrix(
+                "load",
+                (6 + j,),
+                0,
+                right.access.buffer,
+                right.base + term * COLUMNS + j * (TERMS * LANES),
+                TERMS,
+            )
             for j in range(right.vectors)
         ]
         for i in range(registers):

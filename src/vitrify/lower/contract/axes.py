@@ -43,7 +43,7 @@ def singles(axes: Sequence[Axis]) -> dict[str, DimLike]:
 
 
 def contracted_order(axes: Sequence[Axis], lhs: Access) -> list[Axis]:
-    """The order of summation: as posed, with the axis of least stride last, so that lhs lines are used whole."""
+    """The order of summation: by falling stride, so that whole lines of the left operand are used."""
     live = [a for a in axes if a.extent != 1]
 
     def key(item: tuple[int, Axis]) -> tuple[bool, int, int]:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vitrify.errors import InvalidArgumentError
-from vitrify.lower.contract import amx, depthwise, dpbf16, emit, gemm, gemm_schedule, generic, winograd, winograd_schedule
+from vitrify.lower.contract import (
+    amx,
+    depthwise,
+    dpbf16,
+    emit,
+    gemm,
+    gemm_schedule,
+    generic,
+    winograd,
+    winograd_schedule,
+)
 from vitrify.lower.contract.problem import Contraction, Lowered
 from vitrify.lower.contract.schedule import Schedule
 from vitrify.lower.target import Target
@@ -48,5 +58,7 @@ def lower_contraction(
         return Lowered([emit.empty_kernel(problem, name)])
     chosen = schedule or choose(problem, target)
     if chosen.template not in TEMPLATES:
-        raise InvalidArgumentError(f"schedule template {chosen.template!r}", expected=f"one of {', '.join(TEMPLATES)}")
+        raise InvalidArgumentError(
+            f"schedule template {chosen.template!r}", expected=f"one of {', '.join(TEMPLATES)}"
+        )
     return TEMPLATES[chosen.template].lower(problem, target, chosen, name)

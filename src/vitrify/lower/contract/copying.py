@@ -36,7 +36,7 @@ class Coordinate:
 
 
 def coordinates(access: Access, axes: Sequence[Axis]) -> list[Coordinate] | None:
-    """The coordinates of an operand, of least stride last; None where its strides do not follow its bounds."""
+    """The coordinates of an operand, least stride last; None where its strides do not follow its bounds."""
     extents = {a.name: a.extent for a in axes}
     free = {n: s for n, s in access.strides.items() if extents[n] != 1 and s != 0}
     found: list[Coordinate] = []
@@ -92,7 +92,9 @@ def _bounded(name: str, bound: Bound, access: Access, extents: dict[str, DimLike
         if unit * factor != whole or (stride is not None and unit != stride):
             return None
         stride = unit
-    return Coordinate(name, _count(factors, extents), factors, 0 if stride is None else stride, bound.offset, bound.extent)
+    return Coordinate(
+        name, _count(factors, extents), factors, 0 if stride is None else stride, bound.offset, bound.extent
+    )
 
 
 def _share(a: str, b: str, strides: dict[str, DimLike], extents: dict[str, DimLike]) -> bool:
@@ -154,7 +156,12 @@ class Copy:
         """The coordinates tasks walk, and those of a row, which one piece of code copies."""
         parts = self.parts
         start = max(len(parts) - 1, 0)
-        while start > 0 and parts[start].extent is None and self._contiguous(start - 1) and self._small(start - 1):
+        while (
+            start > 0
+            and parts[start].extent is None
+            and self._contiguous(start - 1)
+            and self._small(start - 1)
+        ):
             start -= 1
         return parts[:start], parts[start:]
 
@@ -189,7 +196,9 @@ class Copy:
         rows = product(c.count for c in lead)
         return names.loop("u", rows, lambda i: self._one(names, i, lead, row))
 
-    def _one(self, names: Names, index: DimLike, lead: Sequence[Coordinate], row: Sequence[Coordinate]) -> Body:
+    def _one(
+        self, names: Names, index: DimLike, lead: Sequence[Coordinate], row: Sequence[Coordinate]
+    ) -> Body:
         """The row at ``index`` of a walk over ``lead``."""
         position, bound = emit.decode(names, index, [Axis(c.name, c.count) for c in lead])
         source = self.problem.lhs.offset
@@ -235,7 +244,9 @@ class Copy:
 
     def _fill(self, names: Names, to: DimLike, count: DimLike) -> Body:
         def vector(i: DimLike, lanes: int, some: DimLike | None) -> Body:
-            return (Store(self.buffer, to + i, emit.constant(self.problem.lhs.fill, self.dtype, lanes), some),)
+            return (
+                Store(self.buffer, to + i, emit.constant(self.problem.lhs.fill, self.dtype, lanes), some),
+            )
 
         return _vectors(names, count, vector)
 
@@ -248,4 +259,3 @@ def _vectors(names: Names, count: DimLike, vector: Callable[[DimLike, int, DimLi
     if rest != 0:
         body = (*body, *vector(full * LANES, LANES, rest))
     return body
-

@@ -60,7 +60,11 @@ class Shape:
         )
         if not weights_fit or any(channel.name in b.strides for b in (*p.lhs.bounds, *p.rhs.bounds)):
             return None
-        windows = [_window(p, a) for a in p.contracted if a.extent != 1 or any(a.name in b.strides for b in p.lhs.bounds)]
+        windows = [
+            _window(p, a)
+            for a in p.contracted
+            if a.extent != 1 or any(a.name in b.strides for b in p.lhs.bounds)
+        ]
         if not windows or any(w is None for w in windows):
             return None
         found = [w for w in windows if w is not None]
@@ -115,7 +119,11 @@ def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> 
         raise ValueError("not a depthwise convolution with channels last")
     lowered = Lowered([])
     if problem.rhs.constant is not None:
-        axes = (*(a for a in problem.batch[:-1] if a.name in problem.rhs.strides), *problem.contracted, shape.channel)
+        axes = (
+            *(a for a in problem.batch[:-1] if a.name in problem.rhs.strides),
+            *problem.contracted,
+            shape.channel,
+        )
         packed = np.ascontiguousarray(dense(problem.rhs, axes), problem.accumulate.numpy)
         lowered.constants[f"{name}_rhs"] = packed
         strides: dict[str, DimLike] = {}
@@ -161,9 +169,15 @@ class _Depthwise:
         body = self.names.loop("u", minimum(chunk, rows - first), row)
         buffers = [Buffer(p.lhs.buffer, p.lhs.dtype), Buffer(self.rhs.buffer, self.rhs.dtype)]
         return Kernel(
-            self.name, emit.kernel_buffers([*buffers, *p.epilogue.buffers]), emit.all_dims(p), ceildiv(rows, chunk), body,
-            emit.flops(p), emit.traffic(p), self.chosen.record(),
-        )  # fmt: skip
+            self.name,
+            emit.kernel_buffers([*buffers, *p.epilogue.buffers]),
+            emit.all_dims(p),
+            ceildiv(rows, chunk),
+            body,
+            emit.flops(p),
+            emit.traffic(p),
+            self.chosen.record(),
+        )
 
     def _row(self, position: dict[str, DimLike]) -> Body:
         """One row of outputs: tiles, and for each all channels."""
@@ -212,9 +226,13 @@ class _Depthwise:
         return ranges, tuple(body)
 
     def _tile(
-        self, position: dict[str, DimLike], ranges: list[tuple[DimLike, DimLike]], start: DimLike, pixels: int,
+        self,
+        position: dict[str, DimLike],
+        ranges: list[tuple[DimLike, DimLike]],
+        start: DimLike,
+        pixels: int,
         count: DimLike | None,
-    ) -> Body:  # fmt: skip
+    ) -> Body:
         p, last, row = self.problem, self.shape.windows[-1], self.shape.row.name
         tag = self.names.fresh("t")
         sums = [Register(f"{tag}_{i}", self.kind) for i in range(pixels)]
@@ -235,7 +253,9 @@ class _Depthwise:
             body += p.epilogue.emit(where, s, self.lanes, count)
         return tuple(body)
 
-    def _columns(self, at: dict[str, DimLike], start: DimLike, sums: list[Register], count: DimLike | None) -> Body:
+    def _columns(
+        self, at: dict[str, DimLike], start: DimLike, sums: list[Register], count: DimLike | None
+    ) -> Body:
         """One row of the window: every input column once."""
         p, last = self.problem, self.shape.windows[-1]
         many = int(emit.known(last.axis.extent, 1))
@@ -260,7 +280,9 @@ class _Depthwise:
                 value = Load(p.lhs.buffer, base + column * unit, self.kind, count)
                 if checked and last.bound is not None:
                     place = last.bound.offset + start * last.step + column
-                    inside = emit.every([emit.compare("ge", place, 0), emit.compare("lt", place, last.bound.extent)])
+                    inside = emit.every(
+                        [emit.compare("ge", place, 0), emit.compare("lt", place, last.bound.extent)]
+                    )
                     code.append(Let(x, zero(self.kind.dtype, self.lanes)))
                     code += emit.when(inside, (Assign(x, value),))
                 else:
@@ -271,5 +293,7 @@ class _Depthwise:
         if last.bound is None:
             return (*body, *walk(False))
         first = last.bound.offset + start * last.step
-        whole = emit.every([emit.compare("ge", first, 0), emit.compare("lt", first + max(columns), last.bound.extent)])
+        whole = emit.every(
+            [emit.compare("ge", first, 0), emit.compare("lt", first + max(columns), last.bound.extent)]
+        )
         return (*body, *emit.when(whole, walk(False), walk(True)))

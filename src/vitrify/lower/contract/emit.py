@@ -71,9 +71,7 @@ def is_name(value: Dim) -> bool:
     return not more and coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol)
 
 
-def nest(
-    names: Names, axes: Sequence[Axis], body: Callable[[dict[str, DimLike]], Iterable[Stmt]]
-) -> Body:
+def nest(names: Names, axes: Sequence[Axis], body: Callable[[dict[str, DimLike]], Iterable[Stmt]]) -> Body:
     """A loop per axis, the first one outermost."""
 
     def level(depth: int, position: dict[str, DimLike]) -> Iterable[Stmt]:
@@ -165,7 +163,9 @@ def constant(value: float, dtype: DType, lanes: int = 1) -> Data:
     return convert(literal(value, dtype.compute, lanes), dtype)
 
 
-def load(access: Access, index: DimLike, lanes: int = 1, count: DimLike | None = None, stride: DimLike = 1) -> Load:
+def load(
+    access: Access, index: DimLike, lanes: int = 1, count: DimLike | None = None, stride: DimLike = 1
+) -> Load:
     return Load(access.buffer, index, VType(access.dtype, lanes), count, stride)
 
 

@@ -243,7 +243,11 @@ class TiledKernel:
             strides = tuple(loop.strides[1] for loop in self.geometry.loops)
         else:
             at = base + column * self.geometry.k
-            pitch = self.panels.columns if count is None and vectors == self.values["vectors"] else self.panels.tail_columns
+            pitch = (
+                self.panels.columns
+                if count is None and vectors == self.values["vectors"]
+                else self.panels.tail_columns
+            )
             strides = tuple(loop.strides[1] * pitch for loop in self.geometry.loops)
         start, more = self.names.bind("b", at)
         right = Right(self.right, start, vectors, strides, count, self.in_place, self.values["prefetch"])
@@ -257,7 +261,9 @@ class TiledKernel:
         if not self._units:
             first = block * per_block
             count = minimum(per_block, self._full_tiles - first)
-            last = None if self._grid()[1].extent == 1 else emit.compare("eq", block, self._grid()[1].extent - 1)
+            last = (
+                None if self._grid()[1].extent == 1 else emit.compare("eq", block, self._grid()[1].extent - 1)
+            )
             return self._row_tiles(position, right, column, first, count, last)
         units = emit.size(self._units)
 
@@ -269,7 +275,12 @@ class TiledKernel:
         return self.names.loop("u", minimum(per_block, units - block * per_block), unit)
 
     def _row_tiles(
-        self, position: dict[str, DimLike], right: Right, column: DimLike, first: DimLike, count: DimLike,
+        self,
+        position: dict[str, DimLike],
+        right: Right,
+        column: DimLike,
+        first: DimLike,
+        count: DimLike,
         last: Data | None,
     ) -> Body:
         """Full tiles from number ``first``, then what remains of the row axis (only ``last`` has it)."""

@@ -83,10 +83,15 @@ def _right_mode(problem: Contraction) -> int:
 def _shape(problem: Contraction, g: gemm.Geometry) -> Shape:
     units = [a for u in g.units for a in u.parts]
     return Shape(
-        emit.known(emit.size(g.outer), GUESS), emit.known(emit.size(units), GUESS), emit.known(g.row.extent, GUESS),
-        g.width, emit.known(problem.right[-1].extent, GUESS), max(emit.known(g.k, GUESS), 1),
-        isinstance(g.row.extent, Dim), isinstance(problem.right[-1].extent, Dim),
-    )  # fmt: skip
+        emit.known(emit.size(g.outer), GUESS),
+        emit.known(emit.size(units), GUESS),
+        emit.known(g.row.extent, GUESS),
+        g.width,
+        emit.known(problem.right[-1].extent, GUESS),
+        max(emit.known(g.k, GUESS), 1),
+        isinstance(g.row.extent, Dim),
+        isinstance(problem.right[-1].extent, Dim),
+    )
 
 
 def _tiles(problem: Contraction, target: Target, shape: Shape) -> Iterator[tuple[int, int]]:
@@ -110,7 +115,7 @@ def tile_cycles(target: Target, item: int, rows: int, vectors: int, k: int, pane
     cycle, a chain waits four, and panels stream from the second cache where they exceed the first one."""
     panel_bytes = k * panel_columns * item
     streamed = panel_bytes > target.l1_bytes // 2
-    slow = panel_bytes > target.l2_bytes // 2
+    slow = panel_bytes > target.l2_bytes * 0.7
     stream = vectors * target.vector_bytes / (12 if slow else 32) if streamed else 0.0
     compute, loads = rows * vectors / 2, (rows + vectors) / 2
     return k * (max(compute, loads, 4.0, stream) + 0.05 * loads + 0.125 * stream) + 15
@@ -148,7 +153,14 @@ def pieces(extent: int, rows: int, ladder: bool) -> list[tuple[int, int]]:
 
 
 def _divide(
-    problem: Contraction, target: Target, shape: Shape, rows: int, vectors: int, right: int, copied: bool, inner: bool
+    problem: Contraction,
+    target: Target,
+    shape: Shape,
+    rows: int,
+    vectors: int,
+    right: int,
+    copied: bool,
+    inner: bool,
 ) -> Schedule:
     """Blocks of rows and panels such that tasks are many enough, large enough, and read little twice."""
     lanes = gemm.lanes_of(problem, target)
@@ -178,19 +190,26 @@ def _divide(
     tiles = max(steps if shape.units == 1 else shape.units * -(-shape.rows // rows), 1) / blocks
     far = right == gemm.PACKED and rhs_bytes > target.l2_bytes // 2 and tiles <= 12
     return Schedule.of(
-        "gemm", rows=rows, inner=int(inner), vectors=vectors, row_block=row_block, panel_block=panel_block, copy=copy,
-        right=right, prefetch=PREFETCH if far else 0,
-    )  # fmt: skip
+        "gemm",
+        rows=rows,
+        inner=int(inner),
+        vectors=vectors,
+        row_block=row_block,
+        panel_block=panel_block,
+        copy=copy,
+        right=right,
+        prefetch=PREFETCH if far else 0,
+    )
 
 
 def _has_units(problem: Contraction, inner: bool) -> bool:
     return len(fuse(problem.left, [problem.lhs])) > (2 if inner else 1)
 
 
-def _single(problem: Contraction, shape: Shape, panels: int, steps: int, row_block: int, panel_block: int) -> bool:
+def _single(
+    problem: Contraction, shape: Shape, panels: int, steps: int, row_block: int, panel_block: int
+) -> bool:
     """Whether all of it is one task for sure."""
     axes = (*problem.batch, *problem.left, *problem.right)
     static = all(isinstance(a.extent, int) for a in axes)
     return static and shape.outer == 1 and panel_block >= panels and row_block >= steps
-
-

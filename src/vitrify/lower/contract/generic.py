@@ -25,7 +25,9 @@ def schedule(problem: Contraction, target: Target) -> Schedule:
     if _is_dot(problem):
         return Schedule.of("generic", lanes=lanes, dot=1)
     axis = problem.lane_axis
-    bounded = any(axis.name in b.strides for a in (problem.lhs, problem.rhs) for b in a.bounds) if axis else True
+    bounded = (
+        any(axis.name in b.strides for a in (problem.lhs, problem.rhs) for b in a.bounds) if axis else True
+    )
     if bounded or axis is None:
         return Schedule.of("generic", lanes=1, dot=0)
     while isinstance(axis.extent, int) and lanes > 1 and lanes // 2 >= axis.extent:
@@ -59,7 +61,9 @@ class _Generic:
 
     def kernel(self) -> Kernel:
         p = self.problem
-        outer = tuple(a for a in (*p.batch, *p.left, *p.right) if self.lane is None or a.name != self.lane.name)
+        outer = tuple(
+            a for a in (*p.batch, *p.left, *p.right) if self.lane is None or a.name != self.lane.name
+        )
         units = emit.size(outer)
         per_unit = emit.flops(p) // units if isinstance(units, int) and units else 0
         chunk = _chunk(units, per_unit)
@@ -84,9 +88,7 @@ class _Generic:
         if lanes == 1:
             return self.names.loop("n", extent, lambda i: self._results({**position, lane: i}, 1, None))
         full = extent // lanes
-        body = self.names.loop(
-            "v", full, lambda i: self._results({**position, lane: i * lanes}, lanes, None)
-        )
+        body = self.names.loop("v", full, lambda i: self._results({**position, lane: i * lanes}, lanes, None))
         rest = extent - full * lanes
         if rest == 0:
             return body
@@ -99,7 +101,9 @@ class _Generic:
         body: list[Stmt] = [Let(total, zero(p.accumulate, total.type.lanes))]
         value: Data = total
         if self.dot:
-            body += emit.nest(self.names, p.contracted[:-1], lambda k: self._rows_product({**position, **k}, total))
+            body += emit.nest(
+                self.names, p.contracted[:-1], lambda k: self._rows_product({**position, **k}, total)
+            )
             value = Fold("add", total)
         else:
             body += emit.nest(self.names, p.contracted, lambda k: self._term({**position, **k}, total, count))
@@ -138,7 +142,8 @@ class _Generic:
         def step(k: DimLike, count: DimLike | None) -> Body:
             where = {**self._zeros(), **position, inner.name: k}
             lhs, rhs = (
-                emit.convert(emit.load(a, emit.address(a, where), lanes, count), p.accumulate) for a in (p.lhs, p.rhs)
+                emit.convert(emit.load(a, emit.address(a, where), lanes, count), p.accumulate)
+                for a in (p.lhs, p.rhs)
             )
             return (Assign(total, Apply("fma", (lhs, rhs, total))),)
 
@@ -158,4 +163,3 @@ def _chunk(units: DimLike, flops_per_unit: DimLike) -> int:
     if isinstance(units, int):
         chunk = min(chunk, max(units, 1))
     return chunk
-

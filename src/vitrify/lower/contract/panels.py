@@ -86,7 +86,12 @@ def dense(access: Access, axes: Sequence[Axis]) -> Array:
 
 
 def pack(
-    access: Access, outer: Sequence[Axis], contracted: Sequence[Axis], lane: Axis, panels: Panels, dtype: DType
+    access: Access,
+    outer: Sequence[Axis],
+    contracted: Sequence[Axis],
+    lane: Axis,
+    panels: Panels,
+    dtype: DType,
 ) -> Array:
     """A constant operand in panels, one row per outer position."""
     whole = dense(access, (*outer, *contracted, lane))
@@ -96,7 +101,9 @@ def pack(
     array = np.asarray(whole, dtype.numpy).reshape(count, k, n)
     full = n // panels.columns
     split = full * panels.columns
-    packed = [array[:, :, :split].reshape(count, k, full, panels.columns).transpose(0, 2, 1, 3).reshape(count, -1)]
+    packed = [
+        array[:, :, :split].reshape(count, k, full, panels.columns).transpose(0, 2, 1, 3).reshape(count, -1)
+    ]
     if split < n:
         tail = np.zeros((count, k, panels.tail_columns), dtype.numpy)
         tail[:, :, : n - split] = array[:, :, split:]

@@ -57,9 +57,10 @@ class Epilogue(Protocol):
     def emit(
         self, position: Mapping[str, DimLike], value: Data, lanes: int, count: DimLike | None
     ) -> Sequence[Stmt]:
-        """Statements for ``lanes`` neighbouring results along :attr:`Contraction.lane_axis`. ``position`` gives
-        every batch, left and right axis (the lane axis: of lane 0); only the first ``count`` lanes exist.
-        ``value`` has the accumulator's dtype; registers the statements declare have fresh names."""
+        """Statements for ``lanes`` neighbouring results along :attr:`Contraction.lane_axis`.
+
+        ``position`` gives every batch, left and right axis (the lane axis: of lane 0); only the first
+        ``count`` lanes exist. ``value`` has the accumulator's dtype; registers the statements declare have fresh names."""
         ...
 
 

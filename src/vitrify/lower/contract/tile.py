@@ -15,7 +15,20 @@ from vitrify.lower.contract import emit
 from vitrify.lower.contract.axes import Fused
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Contraction
-from vitrify.lower.loop import Assign, Data, Intrinsic, Let, Load, Prefetch, Register, Stmt, Store, Tile, VType, zero
+from vitrify.lower.loop import (
+    Assign,
+    Data,
+    Intrinsic,
+    Let,
+    Load,
+    Prefetch,
+    Register,
+    Stmt,
+    Store,
+    Tile,
+    VType,
+    zero,
+)
 
 PAIR = U32  # two neighbouring bf16 terms of a sum in one lane; the accumulator is f32
 SPILL_COST = 6  # epilogues above this many instructions per vector are printed once, not once per vector
@@ -56,7 +69,9 @@ class Right:
 class TileWriter:
     """Writes the tiles of one kernel."""
 
-    def __init__(self, problem: Contraction, names: Names, loops: Sequence[Fused], lanes: int, spill: str) -> None:
+    def __init__(
+        self, problem: Contraction, names: Names, loops: Sequence[Fused], lanes: int, spill: str
+    ) -> None:
         self.problem = problem
         self.names = names
         self.loops = loops
@@ -64,7 +79,13 @@ class TileWriter:
         self.spill = spill  # the local buffer for finished tiles
 
     def tile(
-        self, lhs: Access, base: DimLike, rows: Rows, right: Right, position: dict[str, DimLike], column: DimLike
+        self,
+        lhs: Access,
+        base: DimLike,
+        rows: Rows,
+        right: Right,
+        position: dict[str, DimLike],
+        column: DimLike,
     ) -> Body:
         """The whole tile: sums, then the epilogue. ``column`` is the first one's position."""
         sums, body = self.sums(lhs, base, rows, right)
@@ -144,7 +165,11 @@ class TileWriter:
                 for s in emit_one(rows.position(*row), v, r)
             )  # fmt: skip
         width, kind = right.vectors * lanes, VType(self.problem.accumulate, lanes)
-        stores = [Store(self.spill, i * width + v * lanes, r) for i, row in enumerate(sums) for v, r in enumerate(row)]
+        stores = [
+            Store(self.spill, i * width + v * lanes, r)
+            for i, row in enumerate(sums)
+            for v, r in enumerate(row)
+        ]
 
         def again(i: DimLike, j: DimLike) -> Body:
             where, at = rows.position(i, j), (i * rows.inner + j) * width

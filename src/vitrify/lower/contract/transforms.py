@@ -130,7 +130,9 @@ class Product:
         return register
 
 
-def both_sides(matrix: Matrix, names: Names, kind: VType, grid: Sequence[Sequence[Data]]) -> tuple[list[list[Data]], Body]:
+def both_sides(
+    matrix: Matrix, names: Names, kind: VType, grid: Sequence[Sequence[Data]]
+) -> tuple[list[list[Data]], Body]:
     """Code for ``matrix @ grid @ matrix.T``."""
     product = Product(matrix, names, kind)
     body: list[Stmt] = []

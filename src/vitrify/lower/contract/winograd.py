@@ -6,8 +6,8 @@ product whose operands and result stay in cache, and transforms back. Padding an
 are handled here; nothing is copied first.
 
 Parameters: ``m`` (outputs per tile side: 2 or 4), ``block`` (tiles), ``rows``, ``vectors`` (of the register
-tiles), ``panel_block`` (panels per task), ``ahead`` (1: a kernel of its own transforms the tiles), ``prefetch`` (rows
-of a panel fetched ahead of their use).
+tiles), ``panel_block`` (panels per task), ``ahead`` (1: a kernel of its own transforms the tiles),
+``prefetch`` (rows of a panel fetched ahead of their use).
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Shape:
         planes = [_plane(p, w) for w in windows]
         if planes[0] is None or planes[1] is None or planes[0].output == planes[1].output:
             return None
-        if sum(b.strides.keys() <= {x.output.name, x.window.name} for b in p.lhs.bounds for x in planes if x) != len(p.lhs.bounds):
+        if sum(
+            b.strides.keys() <= {x.output.name, x.window.name} for b in p.lhs.bounds for x in planes if x
+        ) != len(p.lhs.bounds):
             return None
         outputs = {planes[0].output.name, planes[1].output.name}
         images = tuple(a for a in p.left if a.name not in outputs)
@@ -81,7 +83,9 @@ def _plane(problem: Contraction, window: Axis) -> Plane | None:
     for axis in problem.left:
         if problem.lhs.strides.get(axis.name, 0) != stride or axis.extent == 1:
             continue
-        bound = next((b for b in problem.lhs.bounds if window.name in b.strides), Bound(0, {}, axis.extent + TAPS - 1))
+        bound = next(
+            (b for b in problem.lhs.bounds if window.name in b.strides), Bound(0, {}, axis.extent + TAPS - 1)
+        )
         if bound.strides and dict(bound.strides) != {axis.name: 1, window.name: 1}:
             continue
         return Plane(axis, window, stride, -bound.offset, bound.extent - bound.offset)
@@ -165,9 +169,15 @@ class _Winograd:
         buffers = (Buffer(p.lhs.buffer, F32), Buffer(self.moved, F32, True, True))
         moved = 4 * self.tiles * (self.n * self.n * self.channels)
         return Kernel(
-            f"{self.name}_tile", buffers, p.dims, ceildiv(self.tiles, TASK_TILES), (self._patch(), *body), 0, 2 * moved,
+            f"{self.name}_tile",
+            buffers,
+            p.dims,
+            ceildiv(self.tiles, TASK_TILES),
+            (self._patch(), *body),
+            0,
+            2 * moved,
             (("template", "winograd input"),),
-        )  # fmt: skip
+        )
 
     def _patch(self) -> Tile:
         return Tile("patch", F32, self.n * self.n * self.channels)
@@ -209,7 +219,11 @@ class _Winograd:
             source = base + i * planes[0].stride + j * planes[1].stride
 
             def copied(c: DimLike, count: DimLike | None) -> Body:
-                return (Store("patch", at + c, Load(self.problem.lhs.buffer, source + c, self.kind, count), count),)
+                return (
+                    Store(
+                        "patch", at + c, Load(self.problem.lhs.buffer, source + c, self.kind, count), count
+                    ),
+                )
 
             def filled(c: DimLike, count: DimLike | None) -> Body:
                 return (Store("patch", at + c, emit.literal(fill, F32, self.lanes), count),)
@@ -218,7 +232,9 @@ class _Winograd:
             for start, offset, plane in zip(origin, (i, j), planes, strict=True):
                 conditions.append(emit.compare("ge", start + offset, plane.low))
                 conditions.append(emit.compare("lt", start + offset, plane.high))
-            return emit.when(emit.every(conditions), self._vectors(names, copied), self._vectors(names, filled))
+            return emit.when(
+                emit.every(conditions), self._vectors(names, copied), self._vectors(names, filled)
+            )
 
         return names.loop("i", self.n, lambda i: names.loop("j", self.n, lambda j: pixel(i, j)))
 
@@ -228,7 +244,9 @@ class _Winograd:
         code: Body = names.loop("c", full, lambda c: body(c * self.lanes, None))
         return (*code, *body(full * self.lanes, rest)) if rest else code
 
-    def _channels(self, names: Names, buffer: str, base: DimLike, strides: list[DimLike], to: DimLike) -> Body:
+    def _channels(
+        self, names: Names, buffer: str, base: DimLike, strides: list[DimLike], to: DimLike
+    ) -> Body:
         def vector(c: DimLike, count: DimLike | None) -> Body:
             body: list[Stmt] = []
             grid: list[list[Data]] = []
@@ -292,16 +310,25 @@ class _Winograd:
         )  # fmt: skip
 
     def _panel(
-        self, names: Names, weights: str, panel: DimLike, base: DimLike, block: DimLike, count: DimLike, vectors: int,
+        self,
+        names: Names,
+        weights: str,
+        panel: DimLike,
+        base: DimLike,
+        block: DimLike,
+        count: DimLike,
+        vectors: int,
         partial: int | None,
-    ) -> Body:  # fmt: skip
+    ) -> Body:
         """One panel of output channels for every tile of the block."""
         columns, planes = vectors * self.lanes, self.n * self.n
         start = panel * self.panels.columns
         stored = start * (planes * self.channels)
 
         def product(q: DimLike) -> Body:
-            return self._product(names, weights, stored + q * (self.channels * columns), base + q * self.plane, q, vectors)
+            return self._product(
+                names, weights, stored + q * (self.channels * columns), base + q * self.plane, q, vectors
+            )
 
         def back(t: DimLike) -> Body:
             position, bound = emit.decode(names, block * self.block + t, self.tile_axes)
@@ -343,9 +370,15 @@ class _Winograd:
         return (*bound, *more, *body, *tail)
 
     def _back(
-        self, names: Names, position: dict[str, DimLike], tile: DimLike, column: DimLike, columns: int, start: DimLike,
+        self,
+        names: Names,
+        position: dict[str, DimLike],
+        tile: DimLike,
+        column: DimLike,
+        columns: int,
+        start: DimLike,
         count: int | None,
-    ) -> Body:  # fmt: skip
+    ) -> Body:
         """One vector of channels of one tile: back to outputs, and the epilogue of those that exist."""
         m, p = self.m, self.problem
         body: list[Stmt] = []
@@ -360,7 +393,11 @@ class _Winograd:
             grid.append(row)
         result, code = both_sides(self.algorithm.output, names, self.kind, grid)
         body += code
-        body += [Store("results", (i * m + j) * self.lanes, v) for i, r in enumerate(result) for j, v in enumerate(r)]
+        body += [
+            Store("results", (i * m + j) * self.lanes, v)
+            for i, r in enumerate(result)
+            for j, v in enumerate(r)
+        ]
         zeros = singles((*p.batch, *p.left, *p.right))
         images = {a.name: position[a.name] for a in self.shape.images}
         first = [position[f"@tile{i}"] * m for i in range(2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vitrify.lower.contract import emit, gemm_schedule
@@ -72,10 +73,19 @@ def _best(problem: Contraction, target: Target, sizes: _Sizes, m: int) -> tuple[
                     break
                 cycles = _cycles(problem, target, sizes, rows, vectors, block, groups)
                 if cycles < best[0]:
-                    best = cycles, Schedule.of(
-                        "winograd", m=m, block=block, rows=rows, vectors=vectors, panel_block=-(-panels // groups),
-                        ahead=int(groups > 1), prefetch=gemm_schedule.PREFETCH if far else 0,
-                    )  # fmt: skip
+                    best = (
+                        cycles,
+                        Schedule.of(
+                            "winograd",
+                            m=m,
+                            block=block,
+                            rows=rows,
+                            vectors=vectors,
+                            panel_block=-(-panels // groups),
+                            ahead=int(groups > 1),
+                            prefetch=gemm_schedule.PREFETCH if far else 0,
+                        ),
+                    )
     return best
 
 
@@ -116,5 +126,6 @@ def _cycles(
     if groups > 1:
         streamed += 2 * sizes.planes * sizes.tiles * sizes.channels * ITEM / STREAM
     transforms = sizes.tiles * sizes.planes * (4.5 * sizes.channels + 6.0 * sizes.outputs) / lanes
-    store = sizes.tiles * sizes.outputs / lanes * (sizes.planes**0.5 - 2) ** 2 * (1 + problem.epilogue.cost)
-    return float(max(products, streamed)) + 0.25 * min(products, streamed) + transforms + store
+    side = math.isqrt(sizes.planes) - 2  # outputs per tile side
+    store = sizes.tiles * sizes.outputs / lanes * side**2 * (1 + problem.epilogue.cost)
+    return max(products, streamed) + 0.25 * min(products, streamed) + transforms + store
