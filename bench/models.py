@@ -19,7 +19,7 @@ LIGHT = ("resnet50", "densenet121", "inception_v1", "shufflenet", "squeezenet", 
 _IR_VERSION = 8
 _BRANCH = 0.25
 #: Variance of the last layer's weights: such that the softmax behind it is neither flat nor saturated.
-_HEAD_GAIN = {"resnet50": 20.0, "inception_v1": 60.0, "shufflenet": 0.02}
+_HEAD_GAIN = {"resnet50": 20.0, "inception_v1": 0.5, "shufflenet": 0.02}
 
 Array = np.ndarray
 
@@ -39,7 +39,9 @@ def light_model(name: str, seed: int = 0) -> bytes:
             kept.append(node)
     used = {name for node in kept for name in node.input}
     for key, array in arrays.items():
-        if array.dtype == np.float32 and key in roles:
+        if array.dtype == np.float32 and key in used:
+            if key not in roles:
+                raise ValueError(f"{name}: nothing says how the weight {key!r} is drawn")
             arrays[key] = roles[key](array.shape, random).astype(np.float32)
     del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
@@ -58,17 +60,23 @@ Fill = Callable[[tuple[int, ...], np.random.Generator], Array]
 def _roles(graph: onnx.GraphProto, head_gain: float) -> dict[str, Fill]:
     """How each weight is drawn, by what reads it."""
     roles: dict[str, Fill] = {}
+    views = {n.output[0]: n.input[0] for n in graph.node if n.op_type in ("Reshape", "Unsqueeze")}
     summed = {name for node in graph.node if node.op_type in ("Sum", "Add") for name in node.input}
     last = [node.output[0] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")][-1]
     for node in graph.node:
+        weight = views.get(node.input[1], node.input[1]) if len(node.input) > 1 else ""
         if node.op_type == "Conv":
             gain = head_gain if node.output[0] == last else 2.0
-            roles[node.input[1]] = _scaled(gain, lambda shape: int(np.prod(shape[1:])))
+            roles[weight] = _scaled(gain, lambda shape: int(np.prod(shape[1:])))
         elif node.op_type in ("Gemm", "MatMul"):
             transposed = any(a.name == "transB" and a.i for a in node.attribute)
             gain = head_gain if node.output[0] == last else 2.0
-            axis = 1 if transposed else 0
-            roles[node.input[1]] = _scaled(gain, lambda shape, axis=axis: shape[axis])  # type: ignore[misc]
+            axis = -1 if transposed else -2
+            roles[weight] = _scaled(gain, lambda shape, axis=axis: shape[axis])  # type: ignore[misc]
+        elif node.op_type == "Mul":
+            roles[weight] = lambda shape, r: r.uniform(0.7, 1.3, shape)
+        elif node.op_type == "Add":
+            roles[weight] = lambda shape, r: r.normal(0, 0.1, shape)
         elif node.op_type == "BatchNormalization":
             scale, bias, mean, var = node.input[1:5]
             # branches that are added to their input are small: the sum of many stays of one size
