@@ -60,7 +60,8 @@ class Epilogue(Protocol):
         """Statements for ``lanes`` neighbouring results along :attr:`Contraction.lane_axis`.
 
         ``position`` gives every batch, left and right axis (the lane axis: of lane 0); only the first
-        ``count`` lanes exist. ``value`` has the accumulator's dtype; registers the statements declare have fresh names."""
+        ``count`` lanes exist. ``value`` has the accumulator's dtype; registers the statements declare have
+        fresh names."""
         ...
 
 
