@@ -22,7 +22,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import sys
 import warnings
 import weakref
@@ -92,7 +91,7 @@ def _release(lock: int | None, temporary: Path | None, owner: int) -> None:
     if lock is not None:
         os.close(lock)
     if temporary is not None and os.getpid() == owner:  # a forked child must not take it from its parent
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_tree(temporary)
 
 
 class Cache:
@@ -195,7 +194,7 @@ class Cache:
             write(staged)
             os.rename(staged, self._artifact(key))
         except BaseException:
-            shutil.rmtree(staged, ignore_errors=True)
+            _remove_tree(staged)
             raise
 
     def _uncached(self, write: Write, load: Callable[[Path], T], error: Exception) -> tuple[T, Entry]:
@@ -209,7 +208,7 @@ class Cache:
             write(folder / "artifact")
             result = load(folder / "artifact")
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_tree(folder)
             raise
         return result, Entry(folder / "artifact", lock=None, compiled=True, temporary=folder)
 
@@ -220,7 +219,7 @@ class Cache:
             os.rename(path, away)
         except OSError:
             away = path
-        shutil.rmtree(away, ignore_errors=True)
+        _remove_tree(away)
 
     # ---- objects
 
@@ -309,7 +308,7 @@ class Cache:
             if path.is_dir():
                 with self._exclusive_now(key) as held:
                     if held:
-                        shutil.rmtree(path, ignore_errors=True)
+                        _remove_tree(path)
             elif pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
                 with suppress(OSError):
                     path.unlink()
@@ -353,6 +352,13 @@ class Cache:
             yield True
         finally:
             os.close(fd)
+
+
+def _remove_tree(path: Path) -> None:
+    """As far as it can be removed."""
+    import shutil  # not needed to find what is cached
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _listing(folder: Path) -> list[Path]:

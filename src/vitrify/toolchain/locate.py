@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +49,8 @@ def _zig() -> Path:
 
 
 def _system(cc: str) -> Path:
+    import shutil
+
     found = shutil.which(cc)
     if found is None:
         raise ToolchainError(
