@@ -221,6 +221,8 @@ class Lowering:
     # ---- steps
 
     def _step(self, step: Step, materialised: set[Value]) -> None:
+        if step.kind != "control" and all(_is_empty(v) for v in step.outputs):
+            return
         for value in step.outputs:
             place = self.placement(value).place
             if place.kind == "arena" and self.blocks[place.number].birth < 0:
@@ -291,6 +293,11 @@ class Lowering:
         from vitrify.lower.control import lower_control
 
         lower_control(self, step.anchor, materialised)
+
+
+def _is_empty(value: Value) -> bool:
+    """No element at any run: there is nothing to compute."""
+    return any(isinstance(n, int) and n == 0 for n in value.shape)
 
 
 def _strides_through(op: g.Op, here: Placement, value: Value, source: Value) -> tuple[DimLike, ...] | None:
