@@ -28,7 +28,8 @@ class Vitrify(Engine):
         import vitrify
 
         options = vitrify.SessionOptions(intra_op_num_threads=threads)
-        compiled = vitrify.CompileOptions(bf16=bf16)
+        shapes = {name: array.shape for name, array in feed.items()}
+        compiled = vitrify.CompileOptions(bf16=bf16, specialize=(shapes,))
         source = model if isinstance(model, bytes) else str(model)
         session = vitrify.InferenceSession(source, options, compile_options=compiled)
         run, inputs = session.run, dict(feed)
