@@ -250,7 +250,7 @@ ILL_FORMED = [
     ("z = Relu(x)", "nothing defines: 'y' \\(an output\\)"),
     ("y, z, w = Relu(x)", "too many outputs"),
     ("y = Relu()", "input 0 is missing"),
-    ("i = Cast <to = 7> (x)\n y = Add(x, i)", "Add 'y': add takes arguments of one dtype"),
+    ("i = Cast <to = 7> (x)\n y = Add(x, i)", "Add 'y': the inputs' types differ"),
     ("y = And(x, x)", "And 'y'"),
     ("y = Reshape <allowzero = 0> (x, bad)", "6 elements do not divide by 4"),
     ("y = MatMul(x, x)", "MatMul 'y': sizes differ"),

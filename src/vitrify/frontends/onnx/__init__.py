@@ -7,6 +7,7 @@ order        the nodes of a graph in an order in which they can be imported
 importer     the walk: scopes, opsets, everything unsupported reported at once
 symbols      named dims, what a run must find equal, and the choices that types force
 contents     what small integer tensors hold, as symbolic integers
+schema       what ONNX itself says of an op: inputs, outputs, types
 registry     ``@op`` and ``@symbolic``, and what a rule sees of its node
 ops          one decomposition per op
 ===========  =====================================================================================

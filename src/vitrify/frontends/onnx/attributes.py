@@ -25,7 +25,7 @@ class Attributes:
         return name in self._protos
 
     def unread(self) -> list[str]:
-        return sorted(set(self._protos) - self._read)
+        return sorted(str(name) for name in set(self._protos) - self._read)
 
     def ignore(self, *names: str) -> None:
         """Attributes that have no effect on the results."""

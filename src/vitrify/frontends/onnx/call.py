@@ -18,6 +18,7 @@ from vitrify.ir.dims import Dim, DimLike, Shape
 from vitrify.ir.dtypes import I64, DType
 from vitrify.ir.graph import BindDim, Graph, Value
 
+MAX_RANK = 64
 Branch = Callable[[onnx.GraphProto, Body, str], list[Tensor]]
 
 
@@ -127,6 +128,16 @@ class Call:
         self.check(self.tensor(index).rank <= 1, f"input {index} has rank {self.tensor(index).rank}, not 1")
         contents = self.contents(index)
         return None if contents is None else [self.body.simplify(d) for d in contents.reshape(-1)]
+
+    def length(self, index: int) -> int:
+        """The number of elements of a tensor of rank 0 or 1 that gives sizes, one per axis."""
+        shape = self.tensor(index).shape
+        self.check(len(shape) <= 1, f"input {index} has rank {len(shape)}, not 1")
+        count = shape[0] if shape else 1
+        if not isinstance(count, int):
+            self.unsupported("a result whose rank only a run knows")
+        self.check(count <= MAX_RANK, f"a rank of {count}")
+        return count
 
     def integers(self, index: int, name: str) -> list[int] | None:
         """Integers that are an attribute or, in later opsets, an input; None where both are left out."""

@@ -18,6 +18,7 @@ from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.load import ModelSource, read_model
 from vitrify.frontends.onnx.order import ordered_nodes, source_of, subgraphs
 from vitrify.frontends.onnx.registry import Result, Unsupported, rule_of, symbolic_rule_of
+from vitrify.frontends.onnx.schema import check_node, signature_of
 from vitrify.frontends.onnx.symbols import Bound, Choices, Substitute, SymbolTable
 from vitrify.ir.dims import INT64_MAX, Dim, DimLike, product, symbols
 from vitrify.ir.dtypes import F32
@@ -322,6 +323,9 @@ class Importer:
             self._scan(node, scope)
             scope.names.update({name: None for name in node.output if name})
             return
+        signature = None if function is not None else signature_of(domain, node.op_type, opset)
+        if signature is not None:
+            check_node(signature, inputs, node.output, source)
         attributes = Attributes(_attributes(node, scope), self._reader, source)
         try:
             with body.builder.sourced(source):
@@ -335,7 +339,7 @@ class Importer:
         except Unsupported as error:
             self._problems.setdefault(f"{place}: {error}")
             results = [None] * len(node.output)
-        except (TypeRuleError, ZeroDivisionError) as error:
+        except (TypeRuleError, ZeroDivisionError, OverflowError) as error:
             raise InvalidModelError(f"{source}: {error}") from error
         self._bind(node, results, scope, source)
 

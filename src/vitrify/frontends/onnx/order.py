@@ -75,7 +75,7 @@ def _check_defined(
     undefined = [
         f"{name!r} (read by {source_of(node)})"
         for node, names in zip(nodes, needs, strict=True)
-        for name in sorted(names)
+        for name in sorted(names, key=str)
         if name not in producer and name not in known
     ]
     undefined += [f"{name!r} (an output)" for name in outputs if name not in producer and name not in known]

@@ -223,11 +223,14 @@ def _transposed_pads(
     rank = len(sizes)
     extra = n.attributes.integers("output_padding") or [0] * rank
     wanted = n.attributes.integers("output_shape")
+    n.check(len(extra) == rank, f"output_padding is {extra} for {rank} spatial axes")
+    n.check(wanted is None or len(wanted) in (rank, rank + 2), f"output_shape is {wanted}")
     pads = n.attributes.integers("pads")
     auto = n.attributes.text("auto_pad", "NOTSET")
     n.check(auto in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), f"auto_pad is {auto!r}")
     if wanted is None and not auto.startswith("SAME"):
         given = pads if pads is not None and auto == "NOTSET" else [0] * (2 * rank)
+        n.check(len(given) == 2 * rank, f"pads are {given} for {rank} spatial axes")
         return list(given[:rank]), [p - e for p, e in zip(given[rank:], extra, strict=True)]
     low: list[DimLike] = []
     high: list[DimLike] = []

@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 
 from vitrify.frontends.onnx.body import CONTENTS_LIMIT, Array, Contents, Tensor, constant_tensor
-from vitrify.frontends.onnx.call import Call
+from vitrify.frontends.onnx.call import MAX_RANK, Call
 from vitrify.frontends.onnx.registry import op, symbolic
 from vitrify.ir.dims import Dim, DimLike, ceildiv, maximum
 from vitrify.ir.dtypes import I64, from_numpy
@@ -16,6 +16,7 @@ from vitrify.ir.graph import Value
 
 @op("Constant")
 def constant(n: Call) -> Tensor:
+    n.check(not n.inputs, "takes no inputs")
     n.attributes.refuse(["sparse_value", "value_string", "value_strings"])
     array = _value(n)
     return constant_tensor(array, from_numpy(array.dtype))
@@ -71,12 +72,11 @@ def sizes_of(n: Call, index: int) -> tuple[DimLike, ...]:
     if dims is not None:
         for d in dims:
             n.check(not isinstance(d, int) or d >= 0, f"the shape {list(map(str, dims))} has a negative size")
+        n.check(len(dims) <= MAX_RANK, f"a rank of {len(dims)}")
         return tuple(dims)
     shape = n.b.cast(n.value(index), I64)
-    count = shape.shape[0] if shape.rank else 1
-    if not isinstance(count, int):
-        n.unsupported("a shape whose rank only a run knows")
-    return tuple(n.bind(n.b.slice_axis(shape, 0, i, 1)) for i in range(count))
+    shape = n.b.reshape(shape, (n.length(index),))
+    return tuple(n.bind(n.b.slice_axis(shape, 0, i, 1)) for i in range(n.length(index)))
 
 
 @op("Range", since=11)

@@ -90,10 +90,11 @@ def gather_nd(n: Call) -> Value:
 def one_hot(n: Call) -> Value:
     """``values[1]`` where the position along the new axis is the index, else ``values[0]``."""
     indices, values = n.value(0), n.value(2)
+    n.check(n.length(1) == 1 and n.tensor(2).shape == (2,), f"depth and values {values.type}")
     depth = n.dims(1)
     if depth is None:
         held = n.constant(1)
-        depth = [n.bind(n.value(1)) if held is None else int(held.reshape(())[()])]
+        depth = [n.bind(n.value(1)) if held is None else int(held.reshape(-1)[0])]
     axis = n.axis(n.attributes.integer("axis", -1), indices.rank + 1)
     wide = n.b.cast(indices, I64)
     size = n.b.constant(depth[0], I64) if isinstance(depth[0], int) else n.b.dim(depth[0])

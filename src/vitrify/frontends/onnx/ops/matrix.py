@@ -99,6 +99,7 @@ def einsum(n: Call) -> Value:
     terms, arrow, result = equation.partition("->")
     sides = terms.split(",")
     values = n.values()
+    n.check(set(result) <= set(terms) - {","}, f"the equation {equation!r} gives letters that no input has")
     if "." in equation or any(len(set(s)) != len(s) for s in sides):
         n.unsupported(f"the equation {equation!r}")
     n.check(len(sides) == len(values), f"equation {equation!r} for {len(values)} inputs")

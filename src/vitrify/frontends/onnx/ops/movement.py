@@ -58,7 +58,7 @@ def concat_contents(n: Call, *xs: Contents) -> Contents | None:
 # Split
 def _split_sizes(n: Call, total: DimLike) -> list[DimLike]:
     count = n.attributes.integer("num_outputs", len(n.wanted))
-    n.check(count >= 1, f"num_outputs is {count}")
+    n.check(count == len(n.wanted), f"num_outputs is {count} for {len(n.wanted)} outputs")
     given = n.attributes.integers("split")
     if given is not None:
         return list(given)

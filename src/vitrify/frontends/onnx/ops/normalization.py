@@ -109,6 +109,7 @@ def batch_normalization(n: Call) -> Sequence[Result]:
     x, scale, bias, mean, variance = (n.value(i) for i in range(5))
     epsilon, momentum = n.attributes.number("epsilon", 1e-5), n.attributes.number("momentum", 0.9)
     spatial = n.attributes.flag("spatial", True)
+    n.check(x.rank >= 2, f"a tensor of rank {x.rank}, not 2 or more")
     training = n.attributes.flag("training_mode") or (n.opset < 7 and not n.attributes.flag("is_test"))
     if n.opset < 7 and training and n.wanted.count(True) == 1:
         training = False  # old models omit is_test; with one result they mean inference

@@ -121,13 +121,21 @@ def _axis_count(
     n: Call, x: Value, size: DimLike, low: DimLike, high: DimLike, s: Spatial, axis: int
 ) -> Value:
     args = (s.kernel[axis], s.strides[axis], s.dilations[axis])
-    if isinstance(size, int) and isinstance(low, int) and isinstance(high, int):
+    if (
+        isinstance(size, int)
+        and isinstance(low, int)
+        and isinstance(high, int)
+        and low + high < CONSTANT_COUNTS - size
+    ):
         ones = np.pad(np.ones(size, np.int64), (low, high))
         span = (args[0] - 1) * args[2] + 1
         counts = [ones[i : i + span : args[2]].sum() for i in range(0, len(ones) - span + 1, args[1])]
         return n.b.constant(np.array(counts, np.int64).astype(x.dtype.numpy))
     ones_value = n.b.pad(n.b.fill(1, x.dtype, (size,)), [low], [high])
     return n.b.reduce("sum", n.b.window(ones_value, [0], [args[0]], [args[1]], [args[2]]), [1])
+
+
+CONSTANT_COUNTS = 2**16  # longer axes count their windows in the run
 
 
 @op("LpPool")

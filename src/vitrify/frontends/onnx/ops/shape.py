@@ -9,7 +9,7 @@ from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.generator import sizes_of
 from vitrify.frontends.onnx.ops.symbolic import plain
 from vitrify.frontends.onnx.registry import op, symbolic
-from vitrify.ir.dims import Dim, DimLike, Shape, floordiv, product
+from vitrify.ir.dims import DimLike, Shape, floordiv, product
 from vitrify.ir.dtypes import I64
 from vitrify.ir.graph import Value
 
@@ -79,11 +79,10 @@ def _remaining(n: Call, old: Shape, kept: list[DimLike]) -> DimLike:
 
 def _run_time_target(n: Call, old: Shape, allow_zero: bool) -> Shape:
     """The shape is a tensor of the run: 0 and -1 are replaced there, then every size gets a symbol."""
-    wanted = n.value(1)
-    count = wanted.shape[0]
-    if not isinstance(count, int):
-        n.unsupported("a shape whose rank only a run knows")
-    wanted = n.b.cast(wanted, I64)
+    count = n.length(1)
+    if count == 0:
+        return ()
+    wanted = n.b.reshape(n.b.cast(n.value(1), I64), (count,))
     if not allow_zero:
         own = [n.body.resolve(n.known(_objects([d]))) for d in [*old, *([1] * count)][:count]]
         wanted = n.map("where", n.map("eq", wanted, n.number(0, wanted)), n.b.concat(own, 0), wanted)
@@ -106,11 +105,8 @@ def reshape(n: Call) -> Value:
 @symbolic("Reshape", since=5)
 def reshape_contents(n: Call, x: Contents, shape: Contents) -> Contents | None:
     target = _target(n, x.shape, n.attributes.flag("allowzero"))
-    return (
-        None
-        if any(isinstance(d, Dim) for d in target)
-        else x.reshape([int(d) for d in target if isinstance(d, int)])
-    )
+    sizes = [d for d in target if isinstance(d, int)]
+    return x.reshape(sizes) if len(sizes) == len(target) and product(sizes) == x.size else None
 
 
 @op("Flatten")
@@ -172,10 +168,10 @@ def expand(n: Call) -> Value:
 
 def _run_time_expansion(n: Call, shape: Shape) -> Shape:
     """The result's sizes, 1 in the wanted shape replaced by the tensor's own."""
-    wanted = n.b.cast(n.value(1), I64)
-    count = wanted.shape[0]
-    if not isinstance(count, int):
-        n.unsupported("a shape whose rank only a run knows")
+    count = n.length(1)
+    if count == 0:
+        return ()
+    wanted = n.b.reshape(n.b.cast(n.value(1), I64), (count,))
     own = [n.body.resolve(n.known(_objects([d]))) for d in [*([1] * count), *shape][len(shape) :]]
     sizes = n.map("where", n.map("eq", wanted, n.number(1, wanted)), n.b.concat(own[-count:], 0), wanted)
     return tuple(n.bind(n.b.slice_axis(sizes, 0, i, 1)) for i in range(count))

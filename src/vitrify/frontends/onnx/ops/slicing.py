@@ -47,8 +47,9 @@ def slice_bounds(
 
 def _plan(n: Call, rank: int) -> tuple[list[int], list[int]] | None:
     """The axes and steps; None where only a run knows them."""
-    count_of = n.tensor(1).shape[0]
-    count = count_of if isinstance(count_of, int) else 0
+    n.check(n.tensor(1).rank == n.tensor(2).rank == 1, "starts and ends are not of rank 1")
+    count = n.length(1)
+    n.check(n.length(2) == count, "starts and ends differ in length")
     axes = n.dims(3) if n.has(3) else list(range(count))
     steps = n.dims(4) if n.has(4) else [1] * count
     if axes is None or steps is None or not all(isinstance(v, int) for v in (*axes, *steps)):

@@ -156,7 +156,7 @@ def _reduction(name: str, fn: Callable[[list[DimLike]], DimLike]) -> None:
         if not given and empty_means_none:
             return x
         over = n.axes(given, x.ndim) if given else tuple(range(x.ndim))
-        if any(x.shape[a] == 0 for a in over):
+        if 0 in x.shape:
             return None
         rest = tuple(i for i in range(x.ndim) if i not in over)
         rows = x.transpose(*rest, *over).reshape(*(x.shape[i] for i in rest), -1)
