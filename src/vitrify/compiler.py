@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,12 +13,14 @@ from vitrify.artifact.manifest import Kernel, Manifest, Meta, Node, Port
 from vitrify.artifact.manifest import Target as ManifestTarget
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
+from vitrify.debug import Debug
 from vitrify.errors import InvalidArgumentError
 from vitrify.ir.dims import Dim, DimLike, maximum, substitute
 from vitrify.ir.graph import Graph
 from vitrify.lower.build import LowerOptions
 from vitrify.lower.model import lower_model
 from vitrify.lower.plan import Plan, Shared, Variant, Weights
+from vitrify.lower.plan_text import plan_text
 from vitrify.lower.target import TARGETS, Target, with_extensions
 from vitrify.options import CPU_FEATURES, CompileOptions, Progress
 from vitrify.rewrite.pipeline import Level, optimize
@@ -33,30 +34,6 @@ def resolve_target(name: str) -> Target:
     if base not in TARGETS:
         raise InvalidArgumentError(f"unknown target {name!r}", expected=" or ".join(TARGETS), actual=base)
     return with_extensions(TARGETS[base], *extensions) if extensions else TARGETS[base]
-
-
-class Dump:
-    """Stages as numbered files in the directory that ``VITRIFY_DUMP`` names; nothing when it is unset."""
-
-    def __init__(self) -> None:
-        folder = os.environ.get("VITRIFY_DUMP")
-        self.folder = Path(folder) if folder else None
-        self.number = 0
-
-    def text(self, name: str, text: Callable[[], str], suffix: str = "txt") -> None:
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{self.number:02d}_{name}.{suffix}").write_text(text(), encoding="utf-8")
-        self.number += 1
-
-    def graph(self, name: str, graph: Graph) -> None:
-        def text() -> str:
-            from vitrify.ir.text import print_graph
-
-            return print_graph(graph)
-
-        self.text(name, text)
 
 
 @dataclass
@@ -84,20 +61,25 @@ class Graphs:
 
 
 def compile_payload(
-    graphs: Graphs, target: Target, options: CompileOptions, compiler: Compiler, dump: Dump,
+    graphs: Graphs, target: Target, options: CompileOptions, compiler: Compiler, debug: Debug,
     nodes: dict[str, int], progress: Progress | None = None,
 ) -> Payload:  # fmt: skip
     """The optimised graphs as native code for one target; ``nodes`` is the table that failures name."""
     level = options.optimization_level
     lowering = LowerOptions(level >= Level.EXTENDED, level >= Level.ALL, options.accurate, options.bf16)
     shared = Shared(nodes=nodes)
-    plan = lower_model(graphs.general, target, lowering, shared)
-    variants = [
-        Variant(tuple(sorted(dims.items())), lower_model(g, target, lowering, shared)) for dims, g in graphs.special
-    ]
-    printed = print_plan(plan, target, variants)
+    with debug.stage(f"lowering for {target.name}"):
+        plan = lower_model(graphs.general, target, lowering, shared)
+        variants = [
+            Variant(tuple(sorted(dims.items())), lower_model(g, target, lowering, shared))
+            for dims, g in graphs.special
+        ]
+    for one in (plan, *(v.plan for v in variants)):
+        debug.text("plan", lambda one=one: plan_text(one), level=2)  # type: ignore[misc]
+    with debug.stage("printing"):
+        printed = print_plan(plan, target, variants)
     for name, text in printed.sources.items():
-        dump.text(name, lambda text=text: text, "c")  # type: ignore[misc]
+        debug.text(name, lambda text=text: text, level=4, suffix="c")  # type: ignore[misc]
     sources = {path.name: path.read_text(encoding="utf-8") for path in support_sources()}
     sources |= printed.sources
     done = 0
@@ -108,8 +90,9 @@ def compile_payload(
         if progress is not None:
             progress(f"{target.name}: {name}", done, len(sources))
 
-    objects = compiler.compile_objects(sources, target, include=[include_directory()], on_done=report)
-    library = compiler.link(objects, target)
+    with debug.stage(f"compiling {len(sources)} sources"):
+        objects = compiler.compile_objects(sources, target, include=[include_directory()], on_done=report)
+        library = compiler.link(objects, target)
     return Payload(target, library, _weights(shared.weights), plan, variants, printed.names)
 
 
@@ -125,7 +108,7 @@ def _weights(weights: Weights) -> bytes | None:
     return bytes(blob)
 
 
-def specialised(graph: Graph, options: CompileOptions, dump: Dump) -> list[tuple[dict[str, int], Graph]]:
+def specialised(graph: Graph, options: CompileOptions, debug: Debug) -> list[tuple[dict[str, int], Graph]]:
     """The graph for each set of input shapes that the options ask for."""
     found: list[tuple[dict[str, int], Graph]] = []
     for shapes in options.specialize:
@@ -135,12 +118,14 @@ def specialised(graph: Graph, options: CompileOptions, dump: Dump) -> list[tuple
                 if isinstance(size, Dim) and isinstance(given, int) and str(size) in graph.symbols:
                     if dims.setdefault(str(size), given) != given:
                         raise InvalidArgumentError(
-                            f"specialize: dim {size}", expected="one size", actual=f"{dims[str(size)]} and {given}"
+                            f"specialize: dim {size}",
+                            expected="one size",
+                            actual=f"{dims[str(size)]} and {given}",
                         )
         _check_specialization(graph, shapes)
         if dims and all(dims != known for known, _ in found):
             special = optimize(specialise(graph, dims), Level(options.optimization_level))
-            dump.graph("specialised", special)
+            debug.graph("specialised", special)
             found.append((dims, special))
     return found
 
@@ -151,9 +136,13 @@ def _check_specialization(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> 
         if name not in inputs:
             raise InvalidArgumentError(f"specialize: no input {name!r}", expected=", ".join(inputs))
         own = inputs[name].shape
-        fits = len(own) == len(shape) and all(not isinstance(n, int) or n == m for n, m in zip(own, shape, strict=True))
+        fits = len(own) == len(shape) and all(
+            not isinstance(n, int) or n == m for n, m in zip(own, shape, strict=True)
+        )
         if not fits:
-            raise InvalidArgumentError(f"specialize: input {name!r}", expected=list(map(str, own)), actual=list(shape))
+            raise InvalidArgumentError(
+                f"specialize: input {name!r}", expected=list(map(str, own)), actual=list(shape)
+            )
 
 
 def _amount(value: DimLike) -> int | str:
@@ -173,17 +162,20 @@ def build_artifact(
     """Optimises, lowers and compiles ``graph`` and writes the artifact directory ``path``."""
     from vitrify import __version__
 
-    dump = Dump()
-    dump.graph("imported", graph)
+    debug = Debug()
+    debug.graph("imported", graph)
     if progress is not None:
         progress("optimising the graph", 0, 0)
-    special = specialised(graph, options, dump)
-    graph = optimize(graph, Level(options.optimization_level), dump=dump.graph)
+    with debug.stage("optimising"):
+        special = specialised(graph, options, debug)
+        graph = optimize(graph, Level(options.optimization_level), dump=debug.graph)
     graphs = Graphs(graph, special)
     names = options.resolved_targets()
     compiler = compiler or Compiler()
     nodes: dict[str, int] = {}
-    payloads = [compile_payload(graphs, resolve_target(n), options, compiler, dump, nodes, progress) for n in names]
+    payloads = [
+        compile_payload(graphs, resolve_target(n), options, compiler, debug, nodes, progress) for n in names
+    ]
     files: dict[str, bytes] = {}
     for payload in payloads:
         files[_file("payload", payload.target, "so")] = payload.library
@@ -206,7 +198,8 @@ def _manifest(
         meta=meta,
         inputs=tuple(Port(v.name, v.dtype.name, tuple(_amount(n) for n in v.shape)) for v in graph.inputs),
         outputs=tuple(
-            Port(n, v.dtype.name, tuple(_amount(s) for s in v.shape)) for n, v in zip(names, graph.outputs, strict=True)
+            Port(n, v.dtype.name, tuple(_amount(s) for s in v.shape))
+            for n, v in zip(names, graph.outputs, strict=True)
         ),
         targets=tuple(_manifest_target(payload, nodes) for payload in payloads),
         nodes=tuple(Node(text.partition(" ")[2].strip("'\""), text.partition(" ")[0]) for text in nodes),
@@ -222,7 +215,12 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
     plan, name = payload.plan, payload.target.name
     calls = [(call, _original(one)) for one in payload.plans for call in one.calls()]
     kernels = tuple(
-        Kernel(kernel, (nodes[call.source],), _amount(substitute(call.kernel.flops, back)), _amount(substitute(call.kernel.traffic, back)))
+        Kernel(
+            kernel,
+            (nodes[call.source],),
+            _amount(substitute(call.kernel.flops, back)),
+            _amount(substitute(call.kernel.traffic, back)),
+        )
         for kernel, (call, back) in zip(payload.kernel_names, calls, strict=True)
     )
     scratch = max(int(str(one.scratch_bytes)) for one in payload.plans)

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vitrify.ir import graph as g
-from vitrify.ir.dims import Dim, DimLike, lower, maximum, product, provably_nonnegative, substitute, symbols, upper
+from vitrify.ir.dims import (
+    Dim,
+    DimLike,
+    lower,
+    maximum,
+    product,
+    provably_nonnegative,
+    substitute,
+    symbols,
+    upper,
+)
 from vitrify.ir.graph import Graph, Node, Value
 from vitrify.lower import plan as p
 from vitrify.lower.contraction import lower_contract
@@ -166,7 +176,9 @@ class Lowering:
         """Emits the checks whose dims are all known."""
         rest = []
         for left, right, node in self.required:
-            if any(s.name in self.late_symbols - self.bound_symbols for x in (left, right) for s in symbols(x)):
+            if any(
+                s.name in self.late_symbols - self.bound_symbols for x in (left, right) for s in symbols(x)
+            ):
                 rest.append((left, right, node))
             else:
                 self.emit(p.Require(left, right, node))
@@ -232,7 +244,9 @@ class Lowering:
         elif step.kind == "reduce":
             op = step.anchor.op
             assert isinstance(op, g.Reduce)
-            self._nest(Region(step.anchor.inputs[0].shape, op.axes, step.members, step.outputs), step, materialised)
+            self._nest(
+                Region(step.anchor.inputs[0].shape, op.axes, step.members, step.outputs), step, materialised
+            )
         elif step.kind == "map":
             self.materialise(step.anchor.output, self.placement(step.anchor.output), materialised)
         elif step.kind == "concat":
@@ -250,7 +264,10 @@ class Lowering:
         builder = NestBuilder(region, scope, leaves, schedule, self.target)
         tasks, body = builder.build()
         elements = product(region.space)
-        self.call(scope, tasks, body, flops=elements * builder.cost(), anchor=anchor, schedule=builder.describe())
+        self.call(
+            scope, tasks, body, flops=elements * builder.cost(), anchor=anchor, schedule=builder.describe(),
+            elementwise=builder.elementwise(),
+        )  # fmt: skip
 
     def materialise(self, value: Value, where: Placement, materialised: set[Value]) -> None:
         """A kernel that computes the value, with all that is not in memory before it, into ``where``."""
@@ -258,7 +275,9 @@ class Lowering:
         leaf = scope.parameter(value, where, written=True)
         members = _pulled(value, scope)
         region = Region(value.shape, (), members, [value])
-        anchor = value.node if value.node is not None else Node(g.Reshape(value.shape), (value,), (value,), "copy")
+        anchor = (
+            value.node if value.node is not None else Node(g.Reshape(value.shape), (value,), (value,), "copy")
+        )
         self._build(region, scope, {value: leaf}, anchor)
 
     def copy(self, value: Value, where: Placement, materialised: set[Value]) -> None:
@@ -268,11 +287,11 @@ class Lowering:
 
     def call(
         self, scope: KernelScope, tasks: DimLike, body: tuple[object, ...], *, flops: DimLike, anchor: Node,
-        schedule: tuple[tuple[str, int | str], ...] = (),
+        schedule: tuple[tuple[str, int | str], ...] = (), elementwise: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         kernel, dims = scope.kernel(tasks, body, flops, schedule)  # type: ignore[arg-type]
         self.note_scratch(kernel)
-        self.emit(Call(kernel, tuple(scope.operands), dims, anchor.source or anchor.op.name))
+        self.emit(Call(kernel, tuple(scope.operands), dims, anchor.source or anchor.op.name, elementwise))
 
     def _concat(self, step: Step, materialised: set[Value]) -> None:
         node = step.anchor
@@ -336,5 +355,3 @@ def _operands(instruction: Instruction) -> tuple[Operand, ...]:
         case p.Branch(condition=condition):
             return (condition,)
     return ()
-
-

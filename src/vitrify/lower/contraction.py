@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitrify.ir import graph as g
-from vitrify.ir.dims import Dim, DimLike, product, symbols
+from vitrify.ir.dims import Dim, DimLike
 from vitrify.ir.dtypes import BF16, F32
 from vitrify.ir.graph import Node, Value
-from vitrify.lower import plan as p
 from vitrify.lower.contract.choose import lower_contraction
 from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction, Lowered
-from vitrify.lower.emit import STATUS, Emitter, Leaf
-from vitrify.lower.loop import Buffer, Data, Kernel, Stmt, align64, scratch_bytes
+from vitrify.lower.emit import Emitter, Leaf
+from vitrify.lower.loop import Buffer, Data, Kernel, Stmt, align64
 from vitrify.lower.plan import Call, Operand, Place
 from vitrify.lower.regions import Step, trace
 from vitrify.lower.rewrite_loop import rename
@@ -62,7 +61,9 @@ class RegionEpilogue:
         self._used_status |= emitter.used_status
         if emitter.used_status:
             self.scope.status()
-        body = rename(tuple(emitter.statements), {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)})
+        body = rename(
+            tuple(emitter.statements), {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)}
+        )
         return self.scope.safe_body(body)
 
 
@@ -91,25 +92,52 @@ def lower_contract(low: Lowering, step: Step, materialised: set[Value]) -> None:
 
 
 def _problem(
-    low: Lowering, node: Node, op: g.Contract, epilogue: RegionEpilogue, scope: KernelScope, materialised: set[Value]
+    low: Lowering,
+    node: Node,
+    op: g.Contract,
+    epilogue: RegionEpilogue,
+    scope: KernelScope,
+    materialised: set[Value],
 ) -> tuple[Contraction, dict[str, Operand]]:
     lhs, rhs = node.inputs
     out = [str(a) if isinstance(a, Dim) else f"a{i}" for i, a in enumerate(step_axes(epilogue))]
     n_batch, n_left = len(op.lhs_batch), len(op.free(0, lhs.rank))
-    names = {"batch": out[:n_batch], "left": out[n_batch : n_batch + n_left], "right": out[n_batch + n_left :]}
+    names = {
+        "batch": out[:n_batch],
+        "left": out[n_batch : n_batch + n_left],
+        "right": out[n_batch + n_left :],
+    }
     over = [f"k{i}" for i in range(len(op.lhs_contract))]
-    lhs_axes = _axis_names(lhs.rank, (op.lhs_batch, names["batch"]), (op.free(0, lhs.rank), names["left"]), (op.lhs_contract, over))
-    rhs_axes = _axis_names(rhs.rank, (op.rhs_batch, names["batch"]), (op.free(1, rhs.rank), names["right"]), (op.rhs_contract, over))
+    lhs_axes = _axis_names(
+        lhs.rank,
+        (op.lhs_batch, names["batch"]),
+        (op.free(0, lhs.rank), names["left"]),
+        (op.lhs_contract, over),
+    )
+    rhs_axes = _axis_names(
+        rhs.rank,
+        (op.rhs_batch, names["batch"]),
+        (op.free(1, rhs.rank), names["right"]),
+        (op.rhs_contract, over),
+    )
     extents = {n: scope.safe(s) for n, s in zip(out, node.output.shape, strict=True)}
     extents |= {n: scope.safe(lhs.shape[a]) for n, a in zip(over, op.lhs_contract, strict=True)}
     left, left_operand = _access(low, lhs, "lhs", lhs_axes, scope, materialised)
     right, right_operand = _access(low, rhs, "rhs", rhs_axes, scope, materialised)
     granted = low.options.bf16 and lhs.dtype is F32 and rhs.dtype is F32
     problem = Contraction(
-        *(_loops(names[part], extents) for part in ("batch", "left", "right")), _loops(over, extents),
-        left, right, op.dtype.compute, epilogue, _dims(low, scope),
-        accurate=low.options.accurate, precision=BF16 if granted else F32,
-    )  # fmt: skip
+        _loops(names["batch"], extents),
+        _loops(names["left"], extents),
+        _loops(names["right"], extents),
+        _loops(over, extents),
+        left,
+        right,
+        op.dtype.compute,
+        epilogue,
+        tuple(str(s) for s in low.safe_names.values()),
+        accurate=low.options.accurate,
+        precision=BF16 if granted else F32,
+    )
     return problem, {"lhs": left_operand, "rhs": right_operand}
 
 
@@ -160,10 +188,6 @@ def _access(
     return access, operand
 
 
-def _dims(low: Lowering, scope: KernelScope) -> tuple[str, ...]:
-    return tuple(str(s) for s in low.safe_names.values())
-
-
 def _emit(low: Lowering, lowered: Lowered, operands: dict[str, Operand], node: Node) -> None:
     for temporary in lowered.temporaries:
         original = low.unsafe(temporary.size)
@@ -188,5 +212,3 @@ def _call(low: Lowering, kernel: Kernel, operands: dict[str, Operand], node: Nod
     named = {str(s): low.symbols[original] for original, s in low.safe_names.items()}
     low.note_scratch(kernel)
     low.emit(Call(kernel, tuple(used), tuple(named[d] for d in kernel.dims), node.source or node.op.name))
-
-

@@ -123,5 +123,3 @@ def _half(slot: Placement, value: Value, which: object) -> Placement:
 def _entry(whole: Placement, t: Dim) -> Placement:
     """Entry ``t`` along axis 0."""
     return Placement(whole.place, whole.offset + t * whole.strides[0], whole.strides[1:], whole.dtype)
-
-

@@ -70,6 +70,7 @@ class Emitter:
     bound: dict[Value, tuple[Index, Data]] = field(default_factory=dict)
     memo: dict[tuple[Value, Index, Data | None], Data] = field(default_factory=dict)
     tiles: dict[Value, tuple[Index, str, DimLike]] = field(default_factory=dict)
+    reads: dict[str, set[Index]] = field(default_factory=dict)  # of every buffer, where it is read
     parent: Emitter | None = None
     variables: frozenset[str] = frozenset()
     used_status: bool = False
@@ -196,10 +197,15 @@ class Emitter:
 
     def _load(self, leaf: Leaf, dtype: DType, index: Index, mask: Data | None) -> Data:
         address = leaf.address(index)
+        self.reads.setdefault(leaf.buffer, set()).add(index)
         form = linear_in(address, [self.vector]) if self.vector else None
         if self.vector and self.lanes > 1 and form is None:
             zero_based = L.GatherLoad(
-                leaf.buffer, 0, self.wide(self.along(address)), VType(dtype, self.lanes), self._lane_mask(mask)
+                leaf.buffer,
+                0,
+                self.wide(self.along(address)),
+                VType(dtype, self.lanes),
+                self._lane_mask(mask),
             )
             loaded: Data = zero_based
         else:
@@ -210,7 +216,9 @@ class Emitter:
             if moving and mask is not None:
                 mask = self.wide(mask)
             type_ = VType(dtype, self.lanes if moving else 1)
-            loaded = L.Load(leaf.buffer, address, type_, self.count if moving else None, step if moving else 1, mask)
+            loaded = L.Load(
+                leaf.buffer, address, type_, self.count if moving else None, step if moving else 1, mask
+            )
         return self.let(self.convert(self.let(loaded), dtype.compute))
 
     def _lane_mask(self, mask: Data | None) -> Data | None:
@@ -298,7 +306,10 @@ class Emitter:
         x, *tables = node.inputs
         rank = tables[0].rank
         chosen = index[axis : axis + rank]
-        positions = [self._checked(node, self.read(t, chosen, mask), x.shape[axis + k], mask) for k, t in enumerate(tables)]
+        positions = [
+            self._checked(node, self.read(t, chosen, mask), x.shape[axis + k], mask)
+            for k, t in enumerate(tables)
+        ]
         before, after = index[:axis], index[axis + rank :]
         if all(p.type.lanes == 1 for p in positions):
             named = [self._named(p, x.shape[axis + k]) for k, p in enumerate(positions)]
@@ -306,6 +317,7 @@ class Emitter:
         leaf = self.env.leaf(x)
         if leaf is None:
             raise NotFusable(x.name)
+        self.reads.setdefault(leaf.buffer, set()).add(())  # anywhere
         at: Data = self.wide(self.along(leaf.address((*before, *(0 for _ in positions), *after))))
         for k, p in enumerate(positions):
             stride = L.Position(leaf.strides[axis + k])
@@ -317,7 +329,9 @@ class Emitter:
         """The position as i64; one outside ``0 <= position < extent`` is reported and replaced by 0."""
         wide = self.let(self.convert(position, I64))
         bad = self.apply(
-            "or", self.apply("lt", wide, Literal(0, VType(I64, 1))), self.apply("ge", wide, L.Position(extent))
+            "or",
+            self.apply("lt", wide, Literal(0, VType(I64, 1))),
+            self.apply("ge", wide, L.Position(extent)),
         )
         self._fail_where(bad, ERROR_INDEX, node, mask)
         return self.apply("where", bad, Literal(0, VType(I64, 1)), wide)
@@ -341,6 +355,3 @@ class Emitter:
             raise NotFusable("a store whose positions are not evenly spaced")
         step = form.coefficients.get(self.vector, 0)
         self.statements.append(L.Store(leaf.buffer, address, self.wide(stored), self.count, step))
-
-
-

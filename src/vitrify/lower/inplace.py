@@ -38,13 +38,18 @@ def _takes_over(
     result = blocks[target.place.number]
     roots = [root_block(lies_in, o.place.number) for o in call.operands if o.place.kind == "arena"]
     for other, operand in zip(call.kernel.buffers, call.operands, strict=True):
-        if other.written or operand.place.kind != "arena":
-            continue
+        if other.written or operand.place.kind != "arena" or other.name not in call.elementwise:
+            continue  # a row that reads another's elements may find them overwritten
         root = root_block(lies_in, operand.place.number)
         before = blocks[root]
         ends = before.death == time == result.birth and before.size == result.size
         whole = operand.offset == target.offset and other.dtype.itemsize == buffer.dtype.itemsize
-        if ends and whole and roots.count(root) == 1 and _overwrites_what_it_read(call.kernel, other.name, buffer.name):
+        if (
+            ends
+            and whole
+            and roots.count(root) == 1
+            and _overwrites_what_it_read(call.kernel, other.name, buffer.name)
+        ):
             return root
     return None
 

@@ -151,9 +151,7 @@ class Intrinsic:
     type: VType
 
 
-Data = Union[
-    Literal, Register, Load, GatherLoad, Apply, Convert, Splat, Position, Lanes, Fold, Intrinsic
-]
+Data = Union[Literal, Register, Load, GatherLoad, Apply, Convert, Splat, Position, Lanes, Fold, Intrinsic]
 
 
 # ---- statements ------------------------------------------------------------------------------

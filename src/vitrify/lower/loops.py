@@ -87,9 +87,9 @@ def with_count(node: T, count: DimLike) -> T:
         new = with_count(old, count)
         if new is not old:
             updates[f.name] = new
-    if isinstance(node, L.Load) and node.type.lanes > 1:
-        updates["count"] = count
-    elif isinstance(node, L.Store) and node.value.type.lanes > 1:
+    if (isinstance(node, L.Load) and node.type.lanes > 1) or (
+        isinstance(node, L.Store) and node.value.type.lanes > 1
+    ):
         updates["count"] = count
     elif isinstance(node, L.GatherLoad) and node.type.lanes > 1:
         here = _below(count, node.type.lanes)
@@ -149,12 +149,18 @@ def _taken(rows: Loops) -> int:
 
 def _block(count: DimLike, row_work: DimLike, task_work: int) -> DimLike:
     """Rows per task: enough work each, and not too many tasks."""
-    least: DimLike = ceildiv(task_work, maximum(row_work, 1)) if not isinstance(row_work, int) else -(-task_work // max(row_work, 1))
+    least: DimLike = (
+        ceildiv(task_work, maximum(row_work, 1))
+        if not isinstance(row_work, int)
+        else -(-task_work // max(row_work, 1))
+    )
     few = ceildiv(count, MAX_TASKS)
     return maximum(maximum(least, few), 1)
 
 
-def _chunks(loop: tuple[str, DimLike], body: list[Stmt], work: DimLike, step: int, task_work: int) -> tuple[DimLike, list[Stmt]]:
+def _chunks(
+    loop: tuple[str, DimLike], body: list[Stmt], work: DimLike, step: int, task_work: int
+) -> tuple[DimLike, list[Stmt]]:
     """One long vector loop cut into equal pieces."""
     name, extent = loop
     per = max(task_work // work, 1) if isinstance(work, int) else 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitrify.ir.dims import Dim, DimLike, product, symbols
 from vitrify.ir.graph import BindDim, Graph, Value
 from vitrify.lower import plan as p
-from vitrify.lower.build import LowerOptions, Lowering
+from vitrify.lower.build import Lowering, LowerOptions
 from vitrify.lower.control import lower_body
 from vitrify.lower.inplace import root_block, share_blocks
 from vitrify.lower.memory import assign_offsets
@@ -33,9 +33,10 @@ def lower_model(
     lower_body(low, graph, results)
     for i in sorted(late):
         low.emit(p.Publish(i, results[i].operand(), graph.outputs[i].shape))
+    names = graph.output_names or tuple(v.name for v in graph.outputs)
     plan = Plan(
         graph.name, [(v.name, v.type) for v in graph.inputs],
-        [(n, v.type) for n, v in zip(graph.output_names or [v.name for v in graph.outputs], graph.outputs, strict=True)],
+        [(n, v.type) for n, v in zip(names, graph.outputs, strict=True)],
         late, [*bound, *unknown], len(bound), _checks(graph, set(bound)), low.instructions, low.blocks,
         low.shared, low.late,
     )  # fmt: skip
@@ -72,4 +73,8 @@ def _bound_symbols(graph: Graph) -> list[str]:
 
 def _checks(graph: Graph, bound: set[str]) -> list[tuple[DimLike, DimLike]]:
     """Equalities that a run's dims must satisfy."""
-    return [pair for pair in dict.fromkeys(graph.assumptions) if all(s.name in bound for x in pair for s in symbols(x))]
+    return [
+        pair
+        for pair in dict.fromkeys(graph.assumptions)
+        if all(s.name in bound for x in pair for s in symbols(x))
+    ]

@@ -75,7 +75,9 @@ def lanes_for(region: Region, target: Target) -> int:
     return target.lanes(F64 if wide else F32)
 
 
-def default_schedule(region: Region, env: Environment, leaves: dict[Value, Leaf], target: Target) -> NestSchedule:
+def default_schedule(
+    region: Region, env: Environment, leaves: dict[Value, Leaf], target: Target
+) -> NestSchedule:
     """Vectors along the axis whose loads and stores cost least."""
     lanes = lanes_for(region, target)
     axes = [a for a, n in enumerate(region.space) if n != 1]
@@ -120,24 +122,31 @@ class NestBuilder:
     """Builds the kernel of one region. Raises NotFusable where a member is read off its place."""
 
     def __init__(
-        self, region: Region, env: Environment, leaves: dict[Value, Leaf], schedule: NestSchedule, target: Target
+        self,
+        region: Region,
+        env: Environment,
+        leaves: dict[Value, Leaf],
+        schedule: NestSchedule,
+        target: Target,
     ) -> None:
         self.region, self.env, self.leaves, self.schedule, self.target = region, env, leaves, schedule, target
         self.index: list[DimLike] = [
             0 if n == 1 else Dim.index(f"i{a}", n) for a, n in enumerate(region.space)
         ]
+        self.reads: dict[str, set[Index]] = {}
         vector = schedule.vector_axis
         self.vector = None if vector is None else f"i{vector}"
         self.inner_vector = vector is not None and vector in region.reduced
         self.row = self._emitter(None, "t", lanes=1 if self.inner_vector else schedule.lanes)
         self.tiles: list[L.Tile] = []
         self.used_status = False
-        self.pieces: list[tuple[str, Piece]] = []
 
-    def _emitter(self, parent: Emitter | None, prefix: str, lanes: int, count: DimLike | None = None) -> Emitter:
+    def _emitter(
+        self, parent: Emitter | None, prefix: str, lanes: int, count: DimLike | None = None
+    ) -> Emitter:
         variables = frozenset(str(self.index[a]) for a in self.region.reduced) if parent else frozenset()
         vector = self.vector if lanes > 1 else None
-        return Emitter(self.env, lanes, vector, count, prefix, parent=parent, variables=variables)
+        return Emitter(self.env, lanes, vector, count, prefix, reads=self.reads, parent=parent, variables=variables)
 
     # ---- positions of members
 
@@ -153,6 +162,12 @@ class NestBuilder:
         if value.shape == self.region.kept_shape():
             return tuple(0 if a in self.region.reduced else i for a, i in enumerate(self.index))
         raise NotFusable(value.name)
+
+    def elementwise(self) -> tuple[str, ...]:
+        """Buffers of which a row reads nothing but its own elements."""
+        kept = tuple(0 if a in self.region.reduced else i for a, i in enumerate(self.index))
+        own = {tuple(self.index), self.outer_index(), kept}
+        return tuple(name for name, found in self.reads.items() if len(found) == 1 and found <= own)
 
     def is_full(self, value: Value) -> bool:
         return bool(self.region.reduced) and value.shape == self.region.space
@@ -246,7 +261,12 @@ class NestBuilder:
             tiles = {v: self._tile_for(v) for v in keep}
 
         def piece(lane: int, count: DimLike | None) -> list[Stmt]:
-            emitter = self._emitter(self.row, f"{prefix}{lane}{'m' if count is None else 'z'}", self.schedule.lanes if self.vector else 1, count)
+            emitter = self._emitter(
+                self.row,
+                f"{prefix}{lane}{'m' if count is None else 'z'}",
+                self.schedule.lanes if self.vector else 1,
+                count,
+            )
             emitter.tiles = self.row.tiles
             for value, (index, buffer, address) in tiles.items():
                 data = emitter.read(value, index)
@@ -286,10 +306,20 @@ class NestBuilder:
             return
 
         def piece(lane: int, count: DimLike | None) -> list[Stmt]:
-            emitter = self._emitter(self.row, f"o{'m' if count is None else 'z'}", self.schedule.lanes if self.vector else 1, count)
+            emitter = self._emitter(
+                self.row,
+                f"o{'m' if count is None else 'z'}",
+                self.schedule.lanes if self.vector else 1,
+                count,
+            )
             emitter.tiles = self.row.tiles
             for value in full:
-                emitter.store(self.leaves[value], value.dtype, self.index_of(value), emitter.read(value, self.index_of(value)))
+                emitter.store(
+                    self.leaves[value],
+                    value.dtype,
+                    self.index_of(value),
+                    emitter.read(value, self.index_of(value)),
+                )
             self.used_status |= emitter.used_status
             return emitter.statements
 
@@ -298,7 +328,9 @@ class NestBuilder:
     def _in_order(self, axes: Sequence[int]) -> list[int]:
         """Axes worth a loop, the vectors' one innermost."""
         vector = self.schedule.vector_axis
-        return [a for a in axes if self.region.space[a] != 1 and a != vector] + [a for a in axes if a == vector]
+        return [a for a in axes if self.region.space[a] != 1 and a != vector] + [
+            a for a in axes if a == vector
+        ]
 
     # ---- rows and tasks
 
@@ -323,4 +355,9 @@ class NestBuilder:
     def describe(self) -> tuple[tuple[str, int | str], ...]:
         """The schedule as recorded with the kernel."""
         s = self.schedule
-        return (("template", "nest"), ("lanes", s.lanes), ("vector_axis", str(s.vector_axis)), ("task_work", s.task_work))
+        return (
+            ("template", "nest"),
+            ("lanes", s.lanes),
+            ("vector_axis", str(s.vector_axis)),
+            ("task_work", s.task_work),
+        )

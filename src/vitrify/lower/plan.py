@@ -38,6 +38,7 @@ class Call:
     operands: tuple[Operand, ...]
     dims: tuple[DimLike, ...]
     source: str
+    elementwise: tuple[str, ...] = ()  # buffers that each row reads only its own elements of
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Weights:
         from hashlib import sha256
 
         raw = np.ascontiguousarray(array)
-        key = (raw.dtype.name, raw.shape, sha256(raw.reshape(-1).view(np.uint8)).digest())
+        key = (raw.dtype.name, raw.shape, sha256(raw.tobytes()).digest())
         if key not in self._seen:
             self._seen[key] = len(self.arrays)
             self.arrays.append(raw)

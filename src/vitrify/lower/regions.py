@@ -75,7 +75,9 @@ class Partitioner:
 
     def _live(self) -> set[Node]:
         live: set[Node] = set()
-        stack = [v.node for v in self.graph.outputs] + [n for n in self.graph.nodes if isinstance(n.op, g.BindDim)]
+        stack = [v.node for v in self.graph.outputs] + [
+            n for n in self.graph.nodes if isinstance(n.op, g.BindDim)
+        ]
         while stack:
             node = stack.pop()
             if node is not None and node not in live and node in self.at:
@@ -98,9 +100,7 @@ class Partitioner:
         self.materialised.update(node.inputs)
 
     def _contract(self, node: Node) -> None:
-        axes = tuple(
-            0 if n == 1 else Dim.index(f"a{i}", n) for i, n in enumerate(node.output.shape)
-        )
+        axes = tuple(0 if n == 1 else Dim.index(f"a{i}", n) for i, n in enumerate(node.output.shape))
         step = Step("contract", node, [node], index={node.output: axes})
         if self.fuse:
             self._grow(step, self._follows_contract)
@@ -142,7 +142,9 @@ class Partitioner:
         for node in self.graph.nodes[self.at[step.anchor] + 1 :]:
             if not any(v in inside or v in tainted for v in node.inputs):
                 continue
-            free = node in self.live and node not in self.step_of and not any(v in tainted for v in node.inputs)
+            free = (
+                node in self.live and node not in self.step_of and not any(v in tainted for v in node.inputs)
+            )
             if free and follows(step, node):
                 step.members.append(node)
                 inside.update(node.outputs)
@@ -205,7 +207,12 @@ class Partitioner:
             self._decide(node, value, kernels, repeated, cost)
 
     def _decide(
-        self, node: Node, value: Value, kernels: dict[Value, set[object]], repeated: set[Value], cost: dict[Value, int]
+        self,
+        node: Node,
+        value: Value,
+        kernels: dict[Value, set[object]],
+        repeated: set[Value],
+        cost: dict[Value, int],
     ) -> None:
         homes: set[object] = set()
         again = False
@@ -226,9 +233,9 @@ class Partitioner:
         kernels[value] = homes
         if again:
             repeated.add(value)
-        if isinstance(node.op, g.Concat) and self._joins_kernels(node):
-            self.materialised.add(value)
-        elif isinstance(node.op, (g.Map, g.Cast)) and ((len(homes) > 1 or again) and cost[value] > CHEAP):
+        if (isinstance(node.op, g.Concat) and self._joins_kernels(node)) or (
+            isinstance(node.op, (g.Map, g.Cast)) and ((len(homes) > 1 or again) and cost[value] > CHEAP)
+        ):
             self.materialised.add(value)
         elif isinstance(node.op, g.Gather):
             table = node.inputs[0]
@@ -242,9 +249,7 @@ class Partitioner:
     def _ordered(self) -> list[Step]:
         """Steps after those they read from; among several, the earliest first."""
         producer = {v: s for s in self.steps for v in s.outputs}
-        binders = {
-            n.op.symbol: s for s in self.steps for n in s.members if isinstance(n.op, g.BindDim)
-        }
+        binders = {n.op.symbol: s for s in self.steps for n in s.members if isinstance(n.op, g.BindDim)}
         needs = {s: self._needs(s, producer, binders) for s in self.steps}
         done: set[Step] = set()
         order: list[Step] = []

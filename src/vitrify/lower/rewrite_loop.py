@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any, TypeVar
 
 from vitrify.ir.dims import Dim, DimLike, substitute
+from vitrify.ir.dtypes import DType
 from vitrify.lower import loop as L
 from vitrify.lower.loop import Stmt
 from vitrify.lower.views import linear_in
@@ -22,8 +23,8 @@ _POSITIONAL = {
 
 
 @cache
-def _fields(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind))
+def _fields(kind: Hashable) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))  # type: ignore[arg-type]  # a class of Loop IR
 
 
 def map_positions(node: T, change: Callable[[DimLike], DimLike]) -> T:
@@ -33,11 +34,11 @@ def map_positions(node: T, change: Callable[[DimLike], DimLike]) -> T:
     kind: type[Any] = type(node)
     positional = _POSITIONAL.get(kind, ())
     updates: dict[str, Any] = {}
-    for name in _fields(kind):
+    for name in _fields(kind):  # type: ignore[arg-type]  # classes are hashable
         old = getattr(node, name)
         if name in positional:
             new = old if old is None else change(old)
-        elif isinstance(old, (*_ATOMIC, Dim, int, L.DType)) or name == "register":
+        elif isinstance(old, (*_ATOMIC, Dim, int, DType)) or name == "register":
             continue
         else:
             new = map_positions(old, change)
@@ -81,8 +82,8 @@ def find(node: Any, kind: type[T]) -> Iterator[T]:
     if isinstance(node, tuple):
         for part in node:
             yield from find(part, kind)
-    elif not isinstance(node, (*_ATOMIC, Dim, int, L.DType)):
-        for name in _fields(type(node)):
+    elif not isinstance(node, (*_ATOMIC, Dim, int, DType)):
+        for name in _fields(type(node)):  # type: ignore[arg-type]
             yield from find(getattr(node, name), kind)
 
 

@@ -71,7 +71,11 @@ class KernelScope:
         return rename(body, dict(self.lowering.safe_names))
 
     def kernel(
-        self, tasks: DimLike, body: tuple[Stmt, ...], flops: DimLike, schedule: tuple[tuple[str, int | str], ...]
+        self,
+        tasks: DimLike,
+        body: tuple[Stmt, ...],
+        flops: DimLike,
+        schedule: tuple[tuple[str, int | str], ...],
     ) -> tuple[Kernel, tuple[DimLike, ...]]:
         """The finished kernel, and the values of its dims."""
         if any(isinstance(s, L.Fail) for s in L.walk(body)):
@@ -83,5 +87,7 @@ class KernelScope:
         dims = [(str(s), original) for original, s in safe.items() if str(s) in used]
         traffic = self.safe(self.traffic)
         names = tuple(n for n, _ in dims)
-        kernel = Kernel("kernel", tuple(self.buffers), names, tasks, body, self.safe(flops), traffic, schedule)
+        kernel = Kernel(
+            "kernel", tuple(self.buffers), names, tasks, body, self.safe(flops), traffic, schedule
+        )
         return kernel, tuple(self.lowering.symbols[original] for _, original in dims)

@@ -31,14 +31,16 @@ def problems(kernel: Kernel) -> Iterator[str]:
     for name in {n for n in names if names.count(n) > 1}:
         yield f"memory {name!r} is declared twice"
     dims = frozenset(kernel.dims)
-    for what, value in [("the number of tasks", kernel.tasks), *((f"tile {t.name!r}", t.size) for t in kernel.tiles)]:
+    for what, value in [
+        ("the number of tasks", kernel.tasks),
+        *((f"tile {t.name!r}", t.size) for t in kernel.tiles),
+    ]:
         loose = {s.name for s in symbols(value)} - dims
         if loose:
             yield f"{what} mentions {sorted(loose)}, no dims of the kernel"
     checker = _Checker(kernel)
     scope = _Scope(positions=dims | {"task"})
-    for statement in _block(checker, kernel.body, scope, False):
-        yield statement
+    yield from _block(checker, kernel.body, scope, False)
 
 
 @dataclass

@@ -28,7 +28,9 @@ def source_index(op: Op, index: Index, source: Shape) -> Index:
         case g.Slice(starts=starts, steps=steps):
             return tuple(s + i * t for i, s, t in zip(index, starts, steps, strict=True))
         case g.Flip(axes=axes):
-            return tuple(n - 1 - i if a in axes else i for a, (i, n) in enumerate(zip(index, source, strict=True)))
+            return tuple(
+                n - 1 - i if a in axes else i for a, (i, n) in enumerate(zip(index, source, strict=True))
+            )
         case g.Window(axes=axes, strides=strides, dilations=dilations):
             rank = len(source)
             moved = list(index[:rank])
@@ -119,7 +121,10 @@ def linear_in(value: DimLike, names: Sequence[str]) -> Linear | None:
     offset: DimLike = 0
     for monomial, coefficient in value.terms:
         inside = [a for a in monomial if isinstance(a, Symbol) and a.name in wanted]
-        hidden = any(not isinstance(a, Symbol) and {s.name for s in symbols(Dim([((a,), 1)]))} & wanted for a in monomial)
+        hidden = any(
+            not isinstance(a, Symbol) and {s.name for s in symbols(Dim([((a,), 1)]))} & wanted
+            for a in monomial
+        )
         if hidden or len(inside) > 1:
             return None
         rest = tuple(a for a in monomial if a not in inside)

@@ -35,22 +35,34 @@ def _scalar_body(name: str, dtype: DType) -> str:
     bits = dtype.itemsize * 8
     bodies = {
         "abs": _abs(dtype, t, ""),
-        "sign": f"return ({t})((a > 0) - (a < 0));" if not dtype.is_float else "return a != a ? a : (a > 0) - (a < 0);",
+        "sign": f"return ({t})((a > 0) - (a < 0));"
+        if not dtype.is_float
+        else "return a != a ? a : (a > 0) - (a < 0);",
         "min": "return a != a || a < b ? a : b;",
         "max": "return a != a || a > b ? a : b;",
         "relu": "return 0 > a ? 0 : a;",
-        "isinf": "return __builtin_fabsf(a) == __builtin_inff();" if dtype is F32 else "return __builtin_fabs(a) == __builtin_inf();",
+        "isinf": "return __builtin_fabsf(a) == __builtin_inff();"
+        if dtype is F32
+        else "return __builtin_fabs(a) == __builtin_inf();",
         "isnan": "return a != a;",
         "not": "return !a;" if dtype.is_bool else f"return ({t})~a;",
         "where": "return m ? a : b;",
-        "fma": f"return __builtin_elementwise_fma(a, b, c);",
+        "fma": "return __builtin_elementwise_fma(a, b, c);",
         "shl": f"return ({t})((uint64_t)b >= {bits} ? 0 : (uint64_t)a << b);",
         "shr": f"return ({t})((uint64_t)b >= {bits} ? {'(a < 0 ? -1 : 0)' if signed else '0'} : a >> b);",
         # A zero divisor is reported by the kernel; the value itself must not trap, nor may MIN / -1.
-        "quotient": "if (b == 0) return 0; " + (f"if (b == -1) return ({t})(0 - (uint64_t)a); " if signed else "") + f"return ({t})(a / b);",
-        "fmod_int": "if (b == 0) return 0; " + ("if (b == -1) return 0; " if signed else "") + f"return ({t})(a % b);",
+        "quotient": "if (b == 0) return 0; "
+        + (f"if (b == -1) return ({t})(0 - (uint64_t)a); " if signed else "")
+        + f"return ({t})(a / b);",
+        "fmod_int": "if (b == 0) return 0; "
+        + ("if (b == -1) return 0; " if signed else "")
+        + f"return ({t})(a % b);",
         "floormod": "if (b == 0) return 0; "
-        + (f"if (b == -1) return 0; {t} r = ({t})(a % b); return r != 0 && (r < 0) != (b < 0) ? ({t})(r + b) : r;" if signed else f"return ({t})(a % b);"),
+        + (
+            f"if (b == -1) return 0; {t} r = ({t})(a % b); return r != 0 && (r < 0) != (b < 0) ? ({t})(r + b) : r;"
+            if signed
+            else f"return ({t})(a % b);"
+        ),
         "ipow": ("if (b < 0) return a == 1 ? 1 : a == -1 ? (b & 1 ? -1 : 1) : 0; " if signed else "")
         + f"uint64_t r = 1, x = (uint64_t)a; for (; b; b >>= 1, x *= x) if (b & 1) r *= x; return ({t})r;",
     }
@@ -60,7 +72,9 @@ def _scalar_body(name: str, dtype: DType) -> str:
 def _abs(dtype: DType, t: str, _: str) -> str:
     if dtype.is_float:
         return "return __builtin_elementwise_abs(a);"
-    return f"return ({t})(a < 0 ? 0 - (uint64_t)a : (uint64_t)a);" if dtype.kind is Kind.SIGNED else "return a;"
+    return (
+        f"return ({t})(a < 0 ? 0 - (uint64_t)a : (uint64_t)a);" if dtype.kind is Kind.SIGNED else "return a;"
+    )
 
 
 def _vector_body(name: str, type_: VType) -> str:
@@ -68,11 +82,17 @@ def _vector_body(name: str, type_: VType) -> str:
     dtype = type_.dtype
     bodies = {
         "abs": "return __builtin_elementwise_abs(a);" if dtype.kind is not Kind.UNSIGNED else "return a;",
-        "sign": "return (a != a) ? a : ((a > 0) ? ({t})(1) : ((a < 0) ? ({t})(-1) : ({t})(0)));".replace("{t}", t)
+        "sign": "return (a != a) ? a : ((a > 0) ? ({t})(1) : ((a < 0) ? ({t})(-1) : ({t})(0)));".replace(
+            "{t}", t
+        )
         if dtype.kind is not Kind.UNSIGNED
         else f"return (a > 0) ? ({t})(1) : ({t})(0);",
-        "min": "return ((a != a) | (a < b)) ? a : b;" if dtype.is_float else "return __builtin_elementwise_min(a, b);",
-        "max": "return ((a != a) | (a > b)) ? a : b;" if dtype.is_float else "return __builtin_elementwise_max(a, b);",
+        "min": "return ((a != a) | (a < b)) ? a : b;"
+        if dtype.is_float
+        else "return __builtin_elementwise_min(a, b);",
+        "max": "return ((a != a) | (a > b)) ? a : b;"
+        if dtype.is_float
+        else "return __builtin_elementwise_max(a, b);",
         "relu": f"return (({t})(0) > a) ? ({t})(0) : a;",
         "isinf": f"return __builtin_convertvector(__builtin_elementwise_abs(a) == ({t})(__builtin_inf()), {mask});",
         "isnan": f"return __builtin_convertvector(a != a, {mask});",
@@ -126,7 +146,11 @@ def _fold(fn: str, type_: VType) -> str:
     while width > 1:
         width //= 2
         half = register(VType(type_.dtype, width))
-        low = f"__builtin_shufflevector({name}, {name}, {', '.join(map(str, range(width)))})" if width > 1 else f"{name}[0]"
+        low = (
+            f"__builtin_shufflevector({name}, {name}, {', '.join(map(str, range(width)))})"
+            if width > 1
+            else f"{name}[0]"
+        )
         high = (
             f"__builtin_shufflevector({name}, {name}, {', '.join(map(str, range(width, 2 * width)))})"
             if width > 1
@@ -150,11 +174,13 @@ def _to_integer(to: DType, type_: VType) -> str:
     excess = max(high.bit_length() - mantissa, 0)
     inside = float((high >> excess) << excess)
     if lanes == 1:
-        body = f"return a != a ? 0 : a <= {low!r} ? ({target}){_int(to, int(low))} : a > {inside!r} ? ({target}){_int(to, high)} : ({target})a;"
+        least, most = f"({target}){_int(to, int(low))}", f"({target}){_int(to, high)}"
+        body = f"return a != a ? 0 : a <= {low!r} ? {least} : a > {inside!r} ? {most} : ({target})a;"
     else:
-        clamp = f"{t} c = (a != a) ? ({t})(0) : ((a < ({t})({low!r})) ? ({t})({low!r}) : ((a > ({t})({inside!r})) ? ({t})({inside!r}) : a));"
+        least, most = f"({t})({low!r})", f"({t})({inside!r})"
+        clamp = f"{t} c = (a != a) ? ({t})(0) : ((a < {least}) ? {least} : ((a > {most}) ? {most} : a));"
         fix = (
-            f" return (__builtin_convertvector(a > ({t})({inside!r}), {target}) != 0) ? ({target})({_int(to, high)}) : r;"
+            f" return (__builtin_convertvector(a > {most}, {target}) != 0) ? ({target})({_int(to, high)}) : r;"
             if excess
             else " return r;"
         )

@@ -58,7 +58,9 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
     declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
     scratch = max(int(str(p.scratch_bytes)) for p in (plan, *(v.plan for v in variants)))
     order = list(dict.fromkeys(n for p in (plan, *(v.plan for v in variants)) for n in p.dims))
-    printers = [PlanPrinter(p, names, order, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))]
+    printers = [
+        PlanPrinter(p, names, order, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))
+    ]
     bodies = [text for printer in printers for text in (printer.arena(), printer.run())]
     tests = [" && ".join(f"dims[{order.index(n)}] == {size}" for n, size in v.dims) for v in variants]
     arena = "".join(f"    if ({test}) return arena_bytes_{k}(dims);\n" for k, test in enumerate(tests, 1))
@@ -69,14 +71,25 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
         f"static void run(vt_run *r) {{\n    const int64_t *const dims = r->dims; (void)dims;\n{run}    run_0(r);\n}}\n"
     )
     base = printers[0]
-    parts = ['#include "abi.h"\n', PRELUDE, declared, base.arguments(), base.check(), base.shapes(), *bodies, dispatch]
+    parts = [
+        '#include "abi.h"\n',
+        PRELUDE,
+        declared,
+        base.arguments(),
+        base.check(),
+        base.shapes(),
+        *bodies,
+        dispatch,
+    ]
     return "\n".join([*parts, base.model(late)])
 
 
 class PlanPrinter:
     """Prints one variant; ``order`` is that of the dims of all, the model's own first."""
 
-    def __init__(self, plan: Plan, names: dict[Kernel, str], order: list[str], number: int, scratch: int) -> None:
+    def __init__(
+        self, plan: Plan, names: dict[Kernel, str], order: list[str], number: int, scratch: int
+    ) -> None:
         self.plan, self.names, self.order, self.number, self.scratch = plan, names, order, number, scratch
         self.offsets = plan.shared.weights.offsets()
         self.lines: list[str] = []
@@ -119,7 +132,9 @@ class PlanPrinter:
         )
 
     def check(self) -> str:
-        lines = [f"static vt_status check(int64_t *dims) {{\n    (void)dims;\n{self._locals(self.plan.bound)}"]
+        lines = [
+            f"static vt_status check(int64_t *dims) {{\n    (void)dims;\n{self._locals(self.plan.bound)}"
+        ]
         for name in self.plan.dims[: self.plan.bound]:
             symbol = self.plan.safe_names[name]
             low, high = lower(symbol), upper(symbol)
@@ -130,7 +145,9 @@ class PlanPrinter:
         sizes = [self.plan.arena_bytes, *(n for _, t in self.plan.outputs for n in _products(t))]
         for size in sizes:
             if isinstance(size, Dim) and not self._late(size):
-                lines.append(f"    if ({self._real(size)} > {LARGEST:.1f}) return (int64_t)VT_ERR_OVERFLOW << 32;")
+                lines.append(
+                    f"    if ({self._real(size)} > {LARGEST:.1f}) return (int64_t)VT_ERR_OVERFLOW << 32;"
+                )
         for a, b in self.plan.checks:
             lines.append(f"    if ({self.pos(a)} != {self.pos(b)}) return (int64_t)VT_ERR_SHAPE << 32;")
         for _, type_ in self.plan.outputs:
@@ -191,7 +208,9 @@ class PlanPrinter:
 
     def run(self) -> str:
         self.lines = [f"static void run_{self.number}(vt_run *r) {{"]
-        self.lines.append("    char *const A = r->arena; const char *const W = r->weights; int64_t *const dims = r->dims;")
+        self.lines.append(
+            "    char *const A = r->arena; const char *const W = r->weights; int64_t *const dims = r->dims;"
+        )
         self.lines.append("    (void)A; (void)W; (void)dims;")
         self.lines.append(self._locals().rstrip("\n"))
         self._body(self.plan.instructions, 1)
@@ -206,15 +225,25 @@ class PlanPrinter:
                     self._call(i, pad)
                 case p.Allocate(number=number, size=size):
                     self.lines.append(f"{pad}if (r->late[{number}]) r->host->release(r->late[{number}]);")
-                    self.lines.append(f"{pad}r->late[{number}] = r->host->alloc(64, (size_t){self.pos(size)});")
-                    self.lines.append(f"{pad}if (!r->late[{number}]) {{ r->status = (int64_t)VT_ERR_MEMORY << 32; return; }}")
+                    self.lines.append(
+                        f"{pad}r->late[{number}] = r->host->alloc(64, (size_t){self.pos(size)});"
+                    )
+                    self.lines.append(
+                        f"{pad}if (!r->late[{number}]) {{ r->status = (int64_t)VT_ERR_MEMORY << 32; return; }}"
+                    )
                 case p.BindSymbol(symbol=symbol, operand=operand, node=node):
                     name = self.plan.safe_names[symbol]
-                    self.lines.append(f"{pad}{name} = dims[{self.order.index(symbol)}] = *(const int64_t *)({self.address(operand)});")
-                    self.lines.append(f"{pad}if ({name} < 0) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {node}; return; }}")
+                    self.lines.append(
+                        f"{pad}{name} = dims[{self.order.index(symbol)}] = *(const int64_t *)({self.address(operand)});"
+                    )
+                    self.lines.append(
+                        f"{pad}if ({name} < 0) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {node}; return; }}"
+                    )
                 case p.Require(left=left, right=right, node=node):
                     word = f"((int64_t)VT_ERR_SHAPE << 32) | {node}"
-                    self.lines.append(f"{pad}if ({self.pos(left)} != {self.pos(right)}) {{ r->status = {word}; return; }}")
+                    self.lines.append(
+                        f"{pad}if ({self.pos(left)} != {self.pos(right)}) {{ r->status = {word}; return; }}"
+                    )
                 case p.StoreInteger(operand=operand, value=value):
                     self.lines.append(f"{pad}*(int64_t *)({self.address(operand)}) = {self.pos(value)};")
                 case p.Branch(condition=condition, then=then, otherwise=otherwise):
@@ -258,7 +287,8 @@ class PlanPrinter:
         if tasks == "1":
             run = f"{name}(b, d, 0, r->scratch);"
         else:
-            parallel = f"r->host->parallel_for(r->host->pool, {name}, b, d, {tasks}, r->scratch, {self.scratch}, r->threads);"
+            passed = f"{name}, b, d, {tasks}, r->scratch, {self.scratch}, r->threads"
+            parallel = f"r->host->parallel_for(r->host->pool, {passed});"
             run = parallel if tasks.isdigit() else f"if ({tasks} > 0) {parallel}"
         self.lines.append(f"{pad}/* {json.dumps(source)[1:-1]} */ {{ {arguments} {run} }}")
         if any(o.place.kind == "status" for o in call.operands):
@@ -273,4 +303,8 @@ def _products(type_: Type) -> list[DimLike]:
 
 def _string(text: str) -> str:
     """A C string literal of the UTF-8 bytes."""
-    return '"' + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92, 63) else f"\\{b:03o}" for b in text.encode()) + '"'
+    return (
+        '"'
+        + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92, 63) else f"\\{b:03o}" for b in text.encode())
+        + '"'
+    )

@@ -138,7 +138,10 @@ class KernelPrinter:
                 self._line(depth, f"const int64_t {v} = {self._data(value)};")
             case L.Fail(code=code, node=node):
                 word = (code << 32) | node
-                self._line(depth, f"{{ int64_t none = 0; __atomic_compare_exchange_n(status, &none, INT64_C({word}), 0, 0, 0); return; }}")
+                self._line(
+                    depth,
+                    f"{{ int64_t ok = 0; __atomic_compare_exchange_n(status, &ok, INT64_C({word}), 0, 0, 0); return; }}",
+                )
             case L.Prefetch(buffer=b, index=i, write=w):
                 self._line(depth, f"__builtin_prefetch({b} + {self._position(i)}, {int(w)});")
             case L.Matrix():
@@ -156,7 +159,9 @@ class KernelPrinter:
                 rows = [s.rows] * 6 + [16, 16]
                 columns = ", ".join(["64, 0"] * 8)
                 shape = f"{{1, 0, {'0, ' * 14}{columns}, {'0, ' * 16}{', '.join(map(str, rows))}}}"
-                return f"{{ static const uint8_t shape[64] = {shape}; __builtin_ia32_tile_loadconfig(shape); }}"
+                return (
+                    f"{{ static const uint8_t shape[64] = {shape}; __builtin_ia32_tile_loadconfig(shape); }}"
+                )
             case "release":
                 return "__builtin_ia32_tilerelease();"
             case "zero":
@@ -260,7 +265,8 @@ class KernelPrinter:
         elif d.stride == 1 and d.count is None:
             text = f"*(const {name}u *)({address})"
         elif d.stride == 1:
-            text = f"{self._move('load', memory)}({address}, {self._position(d.count if d.count is not None else lanes)})"
+            count = self._position(d.count if d.count is not None else lanes)
+            text = f"{self._move('load', memory)}({address}, {count})"
         else:
             count = self._position(lanes if d.count is None else d.count)
             text = f"{self._move('collect', memory)}({address}, {self._position(d.stride)}, {count})"
@@ -366,17 +372,24 @@ def _move_definition(name: str, type_: VType) -> str:
     cast = f"({t})" if lanes > 1 else ""
     zero = f"({t})(0)"  # lanes that are not read would be poison, which spreads through every operator
     each = f"for (int i = 0; i < {lanes}; i++)"
-    texts = {
-        "head": f"{mask} vt_head_{type_}(int64_t count) {{ return {head}; }}",
-        "maskload": f"{t} vt_maskload_{type_}(const {c} *p, {mask} m) {{ return {cast}__builtin_masked_load(m, p, {zero}); }}",
-        "maskcollect": f"{t} vt_maskcollect_{type_}(const {c} *p, int64_t s, {mask} m) {{ {t} r = {{0}}; {each} if (m[i]) r[i] = p[i * s]; return r; }}",
-        "load": f"{t} vt_load_{type_}(const {c} *p, int64_t count) {{ return {cast}__builtin_masked_load({head}, p, {zero}); }}",
-        "store": f"void vt_store_{type_}({c} *p, {t} v, int64_t count) {{ __builtin_masked_store({head}, v, p); }}",
-        "collect": f"{t} vt_collect_{type_}(const {c} *p, int64_t s, int64_t count) {{ {t} r = {{0}}; {each} if (i < count) r[i] = p[i * s]; return r; }}",
-        "scatter": f"void vt_scatter_{type_}({c} *p, int64_t s, {t} v, int64_t count) {{ {each} if (i < count) p[i * s] = v[i]; }}",
-        "gather": f"{t} vt_gather_{type_}(const {c} *p, vt_i64x{lanes} at, {mask} m) {{ {t} r = {{0}}; {each} if (m[i]) r[i] = p[at[i]]; return r; }}",
-    }
-    return "static inline " + texts[name]
+    source, fresh = f"const {c} *p", f"{t} r = {{0}}; {each}"
+    forms = {  # result, parameters, body
+        "head": (mask, "int64_t count", f"return {head};"),
+        "load": (t, f"{source}, int64_t count", f"return {cast}__builtin_masked_load({head}, p, {zero});"),
+        "maskload": (t, f"{source}, {mask} m", f"return {cast}__builtin_masked_load(m, p, {zero});"),
+        "store": ("void", f"{c} *p, {t} v, int64_t count", f"__builtin_masked_store({head}, v, p);"),
+        "collect": (
+            t, f"{source}, int64_t s, int64_t count", f"{fresh} if (i < count) r[i] = p[i * s]; return r;",
+        ),
+        "maskcollect": (t, f"{source}, int64_t s, {mask} m", f"{fresh} if (m[i]) r[i] = p[i * s]; return r;"),
+        "scatter": (
+            "void", f"{c} *p, int64_t s, {t} v, int64_t count", f"{each} if (i < count) p[i * s] = v[i];",
+        ),
+        "gather": (t, f"{source}, vt_i64x{lanes} at, {mask} m", f"{fresh} if (m[i]) r[i] = p[at[i]]; return r;"),
+    }  # fmt: skip
+    result, parameters, body = forms[name]
+    return f"static inline {result} vt_{name}_{type_}({parameters}) {{ {body} }}"
+
 
 
 def kernel_source(kernel: Kernel, target: Target) -> str:
