@@ -81,9 +81,7 @@ def _typed(model: onnx.ModelProto) -> bytes:
     return data
 
 
-def assert_same(
-    got: Sequence[Array], expected: Sequence[Array], *, rtol: float = 1e-5, atol: float = 1e-6
-) -> None:
+def assert_same(got: Sequence[Array], expected: Sequence[Array], *, rtol: float = 1e-5, atol: float = 1e-6) -> None:
     """Every element, NaN equal to NaN alone."""
     assert len(got) == len(expected)
     for a, b in zip(got, expected, strict=True):
@@ -94,7 +92,5 @@ def assert_same(
         np.testing.assert_allclose(*wide, rtol=0 if exact else rtol, atol=0 if exact else atol)
 
 
-def check(
-    model: onnx.ModelProto, feeds: Mapping[str, Array], *, rtol: float = 1e-5, atol: float = 1e-6
-) -> None:
+def check(model: onnx.ModelProto, feeds: Mapping[str, Array], *, rtol: float = 1e-5, atol: float = 1e-6) -> None:
     assert_same(run(model, feeds), run_peer(model, feeds), rtol=rtol, atol=atol)

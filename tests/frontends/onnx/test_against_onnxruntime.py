@@ -34,9 +34,7 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 @pytest.mark.parametrize(("x", "w", "attributes"), CONVOLUTIONS)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_conv(
-    x: tuple[int, ...], w: tuple[int, ...], attributes: dict[str, Any], bias: bool, dynamic: bool
-) -> None:
+def test_conv(x: tuple[int, ...], w: tuple[int, ...], attributes: dict[str, Any], bias: bool, dynamic: bool) -> None:
     feeds = {"x": floats(*x)}
     constants = {"w": floats(*w, seed=1)} | ({"b": floats(w[0], seed=2)} if bias else {})
     shapes = {"x": ["n", x[1], *(f"s{i}" for i in range(len(x) - 2))]} if dynamic else None

@@ -47,10 +47,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _has_row(info: onnx.ValueInfoProto) -> bool:
-    return (
-        info.type.WhichOneof("value") == "tensor_type"
-        and dtype_of(info.type.tensor_type.elem_type) is not None
-    )
+    return info.type.WhichOneof("value") == "tensor_type" and dtype_of(info.type.tensor_type.elem_type) is not None
 
 
 def _covered(model: onnx.ModelProto) -> bool:

@@ -18,6 +18,7 @@ from vitrify.errors import (
     InvalidModelError,
     NoSuchFileError,
     UnsupportedError,
+    VitrifyError,
 )
 from vitrify.frontends.onnx import import_onnx, load_onnx
 from vitrify.ir.interpret import interpret
@@ -41,9 +42,7 @@ def test_directory(tmp_path: Path) -> None:
         import_onnx(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"hello, this is no model", b"\x00" * 64, b"\xff" * 100, b"PK\x03\x04"]
-)
+@pytest.mark.parametrize("data", [b"", b"hello, this is no model", b"\x00" * 64, b"\xff" * 100, b"PK\x03\x04"])
 def test_bytes_that_are_no_model(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(InvalidModelError):
         import_onnx(data)
@@ -84,9 +83,7 @@ def test_a_newer_opset() -> None:
 
 # External data
 def external(tmp_path: Path, **entries: object) -> Path:
-    tensor = TensorProto(
-        name="w", data_type=TensorProto.FLOAT, dims=[2, 3], data_location=TensorProto.EXTERNAL
-    )
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 3], data_location=TensorProto.EXTERNAL)
     for key, value in entries.items():
         tensor.external_data.add(key=key, value=str(value))
     model = one_node("Add", {"x": X}, names=["x", "w"])
@@ -303,12 +300,10 @@ def test_functions_that_call_themselves() -> None:
     "text",
     [
         "agraph (float[4611686018427387904, 4] x) => (float[] y) { y = Relu(x) }",
-        "agraph (float[2] x) => (float[] y) <int64[2] s = {4611686018427387904, 8}>"
-        "{ y = ConstantOfShape(s) }",
+        "agraph (float[2] x) => (float[] y) <int64[2] s = {4611686018427387904, 8}>{ y = ConstantOfShape(s) }",
         "agraph (float[1, n] x) => (float[] y) <int64[2] s = {9223372036854775807, 1}> { y = Expand(x, s) }",
         "agraph (float[2] x) => (float[] y) <int64[1] s = {-5}> { y = ConstantOfShape(s) }",
-        "agraph (float[1048576, 1048576] x) => (float[] y) <int64[2] s = {1048576, 1048576}>"
-        "{ y = Tile(x, s) }",
+        "agraph (float[1048576, 1048576] x) => (float[] y) <int64[2] s = {1048576, 1048576}>{ y = Tile(x, s) }",
     ],
 )
 def test_sizes_that_overflow(text: str) -> None:
@@ -324,9 +319,7 @@ def test_a_negative_declared_size() -> None:
 
 
 def test_deep_nesting() -> None:
-    inner = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"])], "g", [], [onnx.ValueInfoProto(name="y")]
-    )
+    inner = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [], [onnx.ValueInfoProto(name="y")])
     for depth in range(40):
         node = helper.make_node("If", ["c"], [f"y{depth}"], then_branch=inner, else_branch=inner)
         inner = helper.make_graph([node], "g", [], [onnx.ValueInfoProto(name=f"y{depth}")])
@@ -336,6 +329,32 @@ def test_deep_nesting() -> None:
     inner.input.extend(inputs)
     model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 17)])
     import_onnx(model)
+
+
+MUTATED = [
+    "agraph (float[n, 3, 8] x) => (float[] y) <int64[2] s = {0, -1}> {"
+    " a = Conv <pads = [1, 1]> (x, w) b = Reshape(a, s) y = Softmax <axis = 1> (b) }",
+    "agraph (float[2, 3] x, bool c) => (float[] y) <int64[1] one = {1}> {"
+    " s = Shape(x) t = Slice(s, one, one) y = If (c) <"
+    "then_branch = t () => (float[] p) { p = Relu(x) }, else_branch = e () => (float[] q) { q = Neg(x) }> }",
+]
+
+
+@pytest.mark.parametrize("text", MUTATED)
+def test_changed_bytes_end_in_our_errors(text: str) -> None:
+    model = parser.parse_model(HEAD + text)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((4, 3, 3), np.float32), "w"))
+    data = model.SerializeToString()
+    import_onnx(data)
+    random = np.random.default_rng(0)
+    for _ in range(3000):
+        changed = bytearray(data)
+        for _ in range(int(random.integers(1, 4))):
+            changed[random.integers(len(data))] = random.integers(256)
+        try:
+            import_onnx(bytes(changed))
+        except VitrifyError:
+            continue
 
 
 # What a model says of itself

@@ -21,9 +21,7 @@ def model_of(text: str) -> onnx.ModelProto:
 
 
 def branches(then: str, otherwise: str) -> str:
-    return (
-        f"then_branch = t () => (float[] a) {{ {then} }}, else_branch = e () => (float[] b) {{ {otherwise} }}"
-    )
+    return f"then_branch = t () => (float[] a) {{ {then} }}, else_branch = e () => (float[] b) {{ {otherwise} }}"
 
 
 def has_if(graph: Graph) -> bool:
@@ -48,9 +46,7 @@ def test_at_run_time_with_captures() -> None:
 
 
 def test_branches_inside_branches() -> None:
-    inner = (
-        branches("a = Relu(x)", "b = Neg(x)").replace("a =", "ia =").replace("(float[] a)", "(float[] ia)")
-    )
+    inner = branches("a = Relu(x)", "b = Neg(x)").replace("a =", "ia =").replace("(float[] a)", "(float[] ia)")
     inner = inner.replace("b =", "ib =").replace("(float[] b)", "(float[] ib)")
     model = model_of(f"""agraph (bool c, bool d, float[n] x) => (float[n] y) {{
         y = If (c) <{branches(f"a = If (d) <{inner}>", "b = Add(x, x)")}>
@@ -73,9 +69,7 @@ def test_a_rank_picks_the_branch() -> None:
         s = Shape(x)
         rank = Size(s)
         c = Equal(rank, two)"""
-    graph = import_onnx(
-        model_of(text + f" y = If (c) <{branches('a = Unsqueeze(x, at)', 'b = Identity(x)')}> }}")
-    )
+    graph = import_onnx(model_of(text + f" y = If (c) <{branches('a = Unsqueeze(x, at)', 'b = Identity(x)')}> }}"))
     assert [str(v.type) for v in graph.outputs] == ["f32[1, n, m]"]
     assert not has_if(graph)
 
@@ -92,11 +86,7 @@ SQUEEZE = """agraph (float[n, k, 3] x) => (float[] y)
 
 def test_types_decide_and_the_size_becomes_a_constant() -> None:
     graph = import_onnx(
-        model_of(
-            SQUEEZE.format(
-                branches=branches("a = Squeeze(x, at)", "b = Identity(x)"), rest="y = MatMul(u, w)"
-            )
-        )
+        model_of(SQUEEZE.format(branches=branches("a = Squeeze(x, at)", "b = Identity(x)"), rest="y = MatMul(u, w)"))
     )
     assert [str(v.type) for v in graph.inputs] == ["f32[n, 1, 3]"]
     assert [str(v.type) for v in graph.outputs] == ["f32[n, 2]"]
@@ -153,9 +143,7 @@ def test_results_of_different_rank_at_run_time_are_refused() -> None:
 def test_no_choice_fits() -> None:
     rest = "y = Conv <kernel_shape = [1]> (u, f)"
     text = SQUEEZE.format(branches=branches("a = Squeeze(x, at)", "b = Squeeze(a0, at) "), rest=rest)
-    text = text.replace(
-        "float[3, 2] w = {1,2,3,4,5,6}", "float[1, 2, 1] f = {1, 1}, float[5] a0 = {1,2,3,4,5}"
-    )
+    text = text.replace("float[3, 2] w = {1,2,3,4,5,6}", "float[1, 2, 1] f = {1, 1}, float[5] a0 = {1,2,3,4,5}")
     with pytest.raises(InvalidModelError):
         import_onnx(model_of(text))
 

@@ -119,9 +119,7 @@ def test_equal_sizes_become_one_dim() -> None:
 
 
 def test_a_size_that_must_be_a_constant_becomes_it() -> None:
-    graph = imported(
-        "agraph (float[a, k] x) => (float[] y) <float[4, 2] w = {0,1,2,3,4,5,6,7}> { y = MatMul(x, w) }"
-    )
+    graph = imported("agraph (float[a, k] x) => (float[] y) <float[4, 2] w = {0,1,2,3,4,5,6,7}> { y = MatMul(x, w) }")
     assert [str(v.type) for v in graph.inputs] == ["f32[a, 4]"]
 
 

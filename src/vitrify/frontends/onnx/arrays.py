@@ -93,13 +93,9 @@ class ArrayReader:
                 hint="import the model by its path",
             )
         parts = PurePosixPath(location.replace("\\", "/"))
-        absolute = (
-            parts.is_absolute() or PureWindowsPath(location).drive or PureWindowsPath(location).is_absolute()
-        )
+        absolute = parts.is_absolute() or PureWindowsPath(location).drive or PureWindowsPath(location).is_absolute()
         if not location or "\0" in location or absolute or ".." in parts.parts:
-            raise ExternalDataError(
-                f"{what} has the path {location!r}", expected="a path below the model's directory"
-            )
+            raise ExternalDataError(f"{what} has the path {location!r}", expected="a path below the model's directory")
         root = Path(os.path.realpath(self._directory))
         path = Path(os.path.realpath(root / parts))
         if root not in path.parents:

@@ -45,9 +45,7 @@ class Tensor:
         """One integer expression per element, where they are known; booleans are 0 and 1."""
         if self.known is None and self.array is not None and (self.dtype.is_int or self.dtype.is_bool):
             if self.array.size <= CONTENTS_LIMIT:
-                self.known = self.array.astype(np.int64 if self.dtype.bits < 64 else self.array.dtype).astype(
-                    object
-                )
+                self.known = self.array.astype(np.int64 if self.dtype.bits < 64 else self.array.dtype).astype(object)
         return self.known
 
 
@@ -151,9 +149,7 @@ class Body:
         self._facts[a] = b
         self.assumptions.append((a, b))
 
-    def hoist(
-        self, others: list[tuple[DimLike, DimLike]], mine: list[tuple[DimLike, DimLike]], why: str
-    ) -> None:
+    def hoist(self, others: list[tuple[DimLike, DimLike]], mine: list[tuple[DimLike, DimLike]], why: str) -> None:
         """What both branches assume holds around them."""
         for pair in others:
             if pair in mine:
@@ -178,9 +174,7 @@ def backward_slice(value: Value, limit: int) -> list[Node] | None:
         seen.add(v.node)
         if len(seen) > limit or v.node.op.bodies or v.node.op.name in ("binddim", "dimvalue"):
             return False
-        if any(
-            (element_count(o.shape) or 0) > 65536 or element_count(o.shape) is None for o in v.node.outputs
-        ):
+        if any((element_count(o.shape) or 0) > 65536 or element_count(o.shape) is None for o in v.node.outputs):
             return False
         if not all(visit(i) for i in v.node.inputs):
             return False

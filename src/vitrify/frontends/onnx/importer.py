@@ -264,9 +264,7 @@ class Importer:
                 )
 
     # Graphs, functions and nodes.
-    def _graph(
-        self, proto: onnx.GraphProto, scope: Scope, body: Body, path: str, where: str
-    ) -> list[Tensor | None]:
+    def _graph(self, proto: onnx.GraphProto, scope: Scope, body: Body, path: str, where: str) -> list[Tensor | None]:
         """The outputs of a graph whose nodes go into ``body``."""
         if scope.depth > MAX_DEPTH:
             raise InvalidModelError(f"{where} is nested more than {MAX_DEPTH} deep")
@@ -311,14 +309,10 @@ class Importer:
         place = f"{source} ({domain or 'ai.onnx'} opset {opset})"
         inputs = [scope.lookup(name) if name else None for name in node.input]
         poisoned = any(name and tensor is None for name, tensor in zip(node.input, inputs, strict=True))
-        function = self._functions.get((node.domain, node.op_type)) or self._functions.get(
-            (domain, node.op_type)
-        )
+        function = self._functions.get((node.domain, node.op_type)) or self._functions.get((domain, node.op_type))
         rule = rule_of(domain, node.op_type, opset)
         if function is None and rule is None:
-            self._problems.setdefault(
-                f"{place}: the op is not supported{self._newer(domain, node.op_type, opset)}"
-            )
+            self._problems.setdefault(f"{place}: the op is not supported{self._newer(domain, node.op_type, opset)}")
         if poisoned or (function is None and rule is None):
             self._scan(node, scope)
             scope.names.update({name: None for name in node.output if name})
@@ -353,9 +347,7 @@ class Importer:
             for inner in graph.node:
                 domain = "" if inner.domain == "ai.onnx" else inner.domain
                 opset = scope.opsets.get(domain, 0)
-                known = (
-                    rule_of(domain, inner.op_type, opset) or (inner.domain, inner.op_type) in self._functions
-                )
+                known = rule_of(domain, inner.op_type, opset) or (inner.domain, inner.op_type) in self._functions
                 if not known:
                     self._problems.setdefault(
                         f"{source_of(inner)} ({domain or 'ai.onnx'} opset {opset}): the op is not supported"
@@ -393,9 +385,7 @@ class Importer:
             results = rule(call)
         except Poisoned:
             return [None] * len(call.wanted)
-        listed: Sequence[Result] = (
-            [results] if isinstance(results, Tensor | Value) or results is None else results
-        )
+        listed: Sequence[Result] = [results] if isinstance(results, Tensor | Value) or results is None else results
         return [_as_tensor(r, call) for r in listed]
 
     def _contents(self, call: Call, rule: Callable[..., Any] | None) -> list[Tensor | None] | None:
@@ -440,9 +430,7 @@ class Importer:
 
     def _bind(self, node: onnx.NodeProto, results: list[Tensor | None], scope: Scope, source: str) -> None:
         if len(results) < len([name for name in node.output if name]):
-            raise InvalidModelError(
-                f"{source} has too many outputs", expected=len(results), actual=len(node.output)
-            )
+            raise InvalidModelError(f"{source} has too many outputs", expected=len(results), actual=len(node.output))
         for name, tensor in zip(node.output, results, strict=False):
             if tensor is not None:
                 _check_size(tensor.shape, tensor.dtype.itemsize, source)
@@ -487,9 +475,7 @@ def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
 def _checked_overrides(overrides: Mapping[str, int]) -> Mapping[str, int]:
     for name, size in overrides.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise InvalidArgumentError(
-                f"dim_overrides[{name!r}] is no size", expected="an int >= 0", actual=size
-            )
+            raise InvalidArgumentError(f"dim_overrides[{name!r}] is no size", expected="an int >= 0", actual=size)
     return overrides
 
 

@@ -54,9 +54,7 @@ def ordered_nodes(
             if not name:
                 continue
             if name in producer or name in defined:
-                raise InvalidModelError(
-                    f"{where}: the name {name!r} is defined twice, again by {source_of(node)}"
-                )
+                raise InvalidModelError(f"{where}: the name {name!r} is defined twice, again by {source_of(node)}")
             producer[name] = position
     known = defined | outer
     needs = [reads(node) for node in nodes]
@@ -84,9 +82,7 @@ def _check_defined(
         raise InvalidModelError(f"{where} reads names that nothing defines: {shown}")
 
 
-def _sorted(
-    nodes: list[onnx.NodeProto], needs: list[set[int]], where: str
-) -> list[tuple[int, onnx.NodeProto]]:
+def _sorted(nodes: list[onnx.NodeProto], needs: list[set[int]], where: str) -> list[tuple[int, onnx.NodeProto]]:
     if all(max(before, default=-1) < position for position, before in enumerate(needs)):
         return list(enumerate(nodes))
     users: dict[int, list[int]] = {}

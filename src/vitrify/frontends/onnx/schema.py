@@ -54,15 +54,11 @@ def _formal(parameter: OpSchema.FormalParameter) -> Formal:
     )
 
 
-def check_node(
-    signature: Signature, inputs: Sequence[Tensor | None], outputs: Sequence[str], source: str
-) -> None:
+def check_node(signature: Signature, inputs: Sequence[Tensor | None], outputs: Sequence[str], source: str) -> None:
     """Raises :class:`InvalidModelError` where a node does not fit its op."""
     given = len(inputs)
     if not signature.least_inputs <= given <= signature.most_inputs:
-        missing = next(
-            (i for i, formal in enumerate(signature.inputs) if i >= given and formal.required), None
-        )
+        missing = next((i for i, formal in enumerate(signature.inputs) if i >= given and formal.required), None)
         what = f"input {missing} is missing" if missing is not None else "has the wrong number of inputs"
         expected = f"{signature.least_inputs} to {signature.most_inputs}"
         raise InvalidModelError(f"{source}: {what}", expected=expected, actual=given)

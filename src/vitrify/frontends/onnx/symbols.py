@@ -128,9 +128,7 @@ class SymbolTable:
                 self._named.add(name)
         name = self._names[key]
         if name in self.substitutions:
-            return substitute(
-                self.substitutions[name], {n: Dim.symbol(n, *b) for n, b in self._bounds.items()}
-            )
+            return substitute(self.substitutions[name], {n: Dim.symbol(n, *b) for n, b in self._bounds.items()})
         return Dim.symbol(name, *self._bounds.get(name, (0, None)))
 
     def declared(self, name: str) -> bool:
@@ -150,9 +148,7 @@ class SymbolTable:
         highs = [h for h in (high, change.high) if h is not None]
         self._bounds[change.name] = (max(low, change.low), min(highs, default=None))
         if highs and min(highs) < max(low, change.low):
-            raise InvalidModelError(
-                f"no size {change.name!r} fits", expected=str(change), actual=f"{low} .. {high}"
-            )
+            raise InvalidModelError(f"no size {change.name!r} fits", expected=str(change), actual=f"{low} .. {high}")
 
     def bound(self, a: DimLike, b: DimLike) -> Bound | None:
         """The bound of an input's symbol that ``a == b`` says.
@@ -236,7 +232,7 @@ def less(a: DimLike, b: DimLike) -> DimLike:
 
 
 def _identifier(text: str) -> str:
-    name = re.sub(r"\W", "_", text) or "dim"
+    name = re.sub(r"\W", "_", str(text)) or "dim"  # names that are not UTF-8 come as bytes
     if not name.isascii():
         name = "".join(c if c.isascii() else f"u{ord(c):x}" for c in name)
     if name[0].isdigit():

@@ -57,9 +57,7 @@ def thresholded_relu(n: Call) -> Value:
 def elu(n: Call) -> Value:
     n.attributes.ignore("consumed_inputs")
     x = n.value(0)
-    return select_positive(
-        n, x, n.map("mul", exp_minus_one(n, x), n.number(n.attributes.number("alpha", 1.0), x))
-    )
+    return select_positive(n, x, n.map("mul", exp_minus_one(n, x), n.number(n.attributes.number("alpha", 1.0), x)))
 
 
 @op("Celu", since=12)
@@ -115,9 +113,7 @@ def mish(n: Call) -> Value:
 def shrink(n: Call) -> Value:
     x = n.value(0)
     bias, lambd = n.attributes.number("bias", 0.0), n.attributes.number("lambd", 0.5)
-    above = n.map(
-        "where", n.map("gt", x, n.number(lambd, x)), n.map("sub", x, n.number(bias, x)), n.number(0, x)
-    )
+    above = n.map("where", n.map("gt", x, n.number(lambd, x)), n.map("sub", x, n.number(bias, x)), n.number(0, x))
     return n.map("where", n.map("lt", x, n.number(-lambd, x)), n.map("add", x, n.number(bias, x)), above)
 
 

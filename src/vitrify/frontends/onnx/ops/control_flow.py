@@ -122,9 +122,7 @@ def _merged(n: Call, bodies: tuple[_Branch, _Branch], condition: DimLike | None)
         sizes = [_either(x, y, condition) for x, y in zip(a.shape, b.shape, strict=False)] if same else [None]
         if any(s is None for s in sizes):
             if condition is None:
-                n.unsupported(
-                    f"branches of different shapes, {list(map(str, a.shape))} and {list(map(str, b.shape))}"
-                )
+                n.unsupported(f"branches of different shapes, {list(map(str, a.shape))} and {list(map(str, b.shape))}")
             return None
         types.append(Type(a.dtype, tuple(s for s in sizes if s is not None)))
     return types
@@ -144,9 +142,7 @@ def _node(n: Call, bodies: tuple[_Branch, _Branch], types: list[Type]) -> list[T
     captured = list(dict.fromkeys([*then.body.captured, *otherwise.body.captured]))
     condition = n.b.reshape(n.value(0), ())
     results = n.b.add(g.If(then.graph(captured), otherwise.graph(captured)), condition, *captured)
-    return [
-        _same_contents(a, b) or r for a, b, r in zip(then.tensors, otherwise.tensors, results, strict=True)
-    ]
+    return [_same_contents(a, b) or r for a, b, r in zip(then.tensors, otherwise.tensors, results, strict=True)]
 
 
 def _same_contents(a: Tensor, b: Tensor) -> Tensor | None:

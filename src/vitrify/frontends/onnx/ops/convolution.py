@@ -47,9 +47,7 @@ def spatial_of(n: Call, sizes: tuple[DimLike, ...], kernel: tuple[int, ...]) -> 
     low: list[DimLike] = [0] * rank
     high: list[DimLike] = [0] * rank
     if auto == "NOTSET" and pads is not None:
-        n.check(
-            len(pads) == 2 * rank and min(pads, default=0) >= 0, f"pads are {pads} for {rank} spatial axes"
-        )
+        n.check(len(pads) == 2 * rank and min(pads, default=0) >= 0, f"pads are {pads} for {rank} spatial axes")
         low, high = list(pads[:rank]), list(pads[rank:])
     elif auto.startswith("SAME"):
         for i, size in enumerate(sizes):
@@ -80,9 +78,7 @@ def _kernel_of(n: Call, w: Value) -> tuple[int, ...]:
     if len(kernel) < w.rank - 2:
         n.unsupported(f"a kernel of the symbolic shape {w.type}")
     given = n.attributes.integers("kernel_shape")
-    n.check(
-        given is None or tuple(given) == kernel, f"kernel_shape {given} differs from the weights {w.type}"
-    )
+    n.check(given is None or tuple(given) == kernel, f"kernel_shape {given} differs from the weights {w.type}")
     return kernel
 
 
@@ -108,9 +104,7 @@ def _grouped(n: Call, border: Value, w: Value, s: Spatial, group: int, dtype: DT
     filters = floordiv(w.shape[0], group)
     n.check(filters * group == w.shape[0], f"{w.shape[0]} filters in {group} groups")
     split = n.b.reshape(border, (*border.shape[:-1], group, w.shape[1]))
-    seen = n.b.window(
-        split, list(range(1, s.rank + 1)), s.kernel, s.strides, s.dilations
-    )  # [N, *O, G, C/G, *K]
+    seen = n.b.window(split, list(range(1, s.rank + 1)), s.kernel, s.strides, s.dilations)  # [N, *O, G, C/G, *K]
     weights = n.b.reshape(w, (group, filters, *w.shape[1:]))
     out = n.b.contract(
         seen,
@@ -142,9 +136,7 @@ def conv_integer(n: Call) -> Value:
         x = n.map("sub", x, n.b.reshape(n.b.cast(zero_x, I32), ()))
     if zero_w is not None:
         point = n.b.cast(zero_w, I32)
-        w = n.map(
-            "sub", w, n.b.reshape(point, (*point.shape, *([1] * (w.rank - 1)))) if point.rank == 1 else point
-        )
+        w = n.map("sub", w, n.b.reshape(point, (*point.shape, *([1] * (w.rank - 1)))) if point.rank == 1 else point)
     return channels_first(n, convolve(n, x, w, I32))
 
 

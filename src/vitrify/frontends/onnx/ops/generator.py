@@ -55,11 +55,7 @@ def constant_of_shape(n: Call) -> Value:
 def constant_of_shape_contents(n: Call, shape: Contents) -> Tensor | None:
     array = _fill(n)
     sizes = [d for d in shape.reshape(-1) if isinstance(d, int)]
-    if (
-        len(sizes) < shape.size
-        or min(sizes, default=0) < 0
-        or int(np.prod(sizes, dtype=float)) > CONTENTS_LIMIT
-    ):
+    if len(sizes) < shape.size or min(sizes, default=0) < 0 or int(np.prod(sizes, dtype=float)) > CONTENTS_LIMIT:
         return None
     if array.dtype.kind not in "iub":
         return None

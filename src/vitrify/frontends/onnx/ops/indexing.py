@@ -24,9 +24,7 @@ def from_front(n: Call, indices: Value, extent: DimLike, held: Array | None) -> 
             return indices
     if indices.dtype.min() == 0 or (indices.node is not None and isinstance(indices.node.op, Iota)):
         return indices
-    size = (
-        n.b.cast(n.b.dim(extent), indices.dtype) if not isinstance(extent, int) else n.number(extent, indices)
-    )
+    size = n.b.cast(n.b.dim(extent), indices.dtype) if not isinstance(extent, int) else n.number(extent, indices)
     return n.map("where", n.map("lt", indices, n.number(0, indices)), n.map("add", indices, size), indices)
 
 

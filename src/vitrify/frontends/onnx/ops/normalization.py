@@ -128,9 +128,7 @@ def batch_normalization(n: Call) -> Sequence[Result]:
     return [_affine(n, x, scale, bias, mean, variance, epsilon), *running]
 
 
-def _affine(
-    n: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float
-) -> Value:
+def _affine(n: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float) -> Value:
     wide = mean.dtype if mean.dtype.bits > x.dtype.bits else x.dtype
     scale, bias, mean, variance = (n.b.cast(p, wide) for p in (scale, bias, mean, variance))
     deviation = n.b.map("sqrt", n.map("add", variance, n.number(epsilon, variance)))

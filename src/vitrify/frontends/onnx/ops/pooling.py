@@ -66,9 +66,7 @@ def _indices(n: Call, x: Value, seen: Value, s: Spatial, column_major: bool) -> 
     for i in order:
         near = i - 1 if column_major else i + 1
         strides[i] = strides[near] * sizes[near]
-    plane = n.map(
-        "add", n.map("mul", n.b.iota(shape, 0), _number(n, x.shape[1])), n.b.iota(shape, s.rank + 1)
-    )
+    plane = n.map("add", n.map("mul", n.b.iota(shape, 0), _number(n, x.shape[1])), n.b.iota(shape, s.rank + 1))
     total = n.map("mul", plane, _number(n, product(sizes)))
     for i in range(s.rank):
         below = product(s.kernel[i + 1 :])
@@ -117,16 +115,9 @@ def _count(n: Call, x: Value, plain: Spatial, s: Spatial, include: bool) -> Valu
     return result if number == 1 else n.map("mul", result, n.number(number, result))
 
 
-def _axis_count(
-    n: Call, x: Value, size: DimLike, low: DimLike, high: DimLike, s: Spatial, axis: int
-) -> Value:
+def _axis_count(n: Call, x: Value, size: DimLike, low: DimLike, high: DimLike, s: Spatial, axis: int) -> Value:
     args = (s.kernel[axis], s.strides[axis], s.dilations[axis])
-    if (
-        isinstance(size, int)
-        and isinstance(low, int)
-        and isinstance(high, int)
-        and low + high < CONSTANT_COUNTS - size
-    ):
+    if isinstance(size, int) and isinstance(low, int) and isinstance(high, int) and low + high < CONSTANT_COUNTS - size:
         ones = np.pad(np.ones(size, np.int64), (low, high))
         span = (args[0] - 1) * args[2] + 1
         counts = [ones[i : i + span : args[2]].sum() for i in range(0, len(ones) - span + 1, args[1])]
@@ -185,6 +176,4 @@ def global_max_pool(n: Call) -> Value:
 def global_lp_pool(n: Call) -> Value:
     x, axes = _everywhere(n)
     order = float(n.attributes.integer("p", 2)) if n.opset >= 2 else n.attributes.number("p", 2.0)
-    return power_of(
-        n, n.b.reduce("sum", power_of(n, n.b.map("abs", x), order), axes, keepdims=True), 1 / order
-    )
+    return power_of(n, n.b.reduce("sum", power_of(n, n.b.map("abs", x), order), axes, keepdims=True), 1 / order)

@@ -97,9 +97,7 @@ def _network(n: Call, gates: int) -> Network:
         n.unsupported("a hidden size that only a run knows")
     n.check(n.attributes.integer("hidden_size", hidden) == hidden, f"hidden_size differs from {r.type}")
     n.check(w.shape[0] == r.shape[0] == len(reverse), f"{w.type} and {r.type} for {len(reverse)} directions")
-    n.check(
-        w.shape[1] == r.shape[1] == gates * hidden, f"{w.type} and {r.type} for {gates} gates of {hidden}"
-    )
+    n.check(w.shape[1] == r.shape[1] == gates * hidden, f"{w.type} and {r.type} for {gates} gates of {hidden}")
     if batch_first:
         x = n.b.permute(x, (1, 0, 2))
     if x.shape[2] != w.shape[2]:
@@ -193,9 +191,7 @@ def _run(n: Call, net: Network, inputs: Value, states: list[Value], step: Step) 
 def _outputs(n: Call, net: Network, ys: list[Value], finals: list[list[Value]]) -> list[Value]:
     """Y and the last states, the directions stacked."""
     y = n.b.concat([n.b.unsqueeze(v, 1) for v in ys], 1)  # [T, D, N, H]
-    states = [
-        n.b.concat([n.b.unsqueeze(f[i], 0) for f in finals], 0) for i in range(len(finals[0]))
-    ]  # [D, N, H]
+    states = [n.b.concat([n.b.unsqueeze(f[i], 0) for f in finals], 0) for i in range(len(finals[0]))]  # [D, N, H]
     if net.batch_first:
         return [n.b.permute(y, (2, 0, 1, 3)), *(n.b.permute(s, (1, 0, 2)) for s in states)]
     return [y, *states]
@@ -227,9 +223,7 @@ def _recurrent(
 
 
 # LSTM
-def _lstm(
-    n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]
-) -> tuple[Value | None, Step]:
+def _lstm(n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]) -> tuple[Value | None, Step]:
     """Gates in the order input, output, forget, cell."""
     f, cell_of, out_of = functions
     coupled = n.attributes.flag("input_forget")
@@ -265,9 +259,7 @@ def lstm(n: Call) -> list[Value]:
 
 
 # GRU
-def _gru(
-    n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]
-) -> tuple[Value | None, Step]:
+def _gru(n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]) -> tuple[Value | None, Step]:
     """Gates in the order update, reset, hidden."""
     f, hidden_of = functions
     linear = n.attributes.flag("linear_before_reset")
@@ -306,9 +298,7 @@ def gru(n: Call) -> list[Value]:
 
 
 # RNN
-def _rnn(
-    n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]
-) -> tuple[Value | None, Step]:
+def _rnn(n: Call, net: Network, d: int, recurrence: Value, functions: list[Activation]) -> tuple[Value | None, Step]:
     biases = _biases(n, d, 1, net.hidden)
 
     def step(m: Call, outer: Callable[[Value], Value], x: Value, states: list[Value]) -> list[Value]:

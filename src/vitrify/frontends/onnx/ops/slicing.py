@@ -30,9 +30,7 @@ def _clamped(n: Call, position: DimLike, extent: DimLike, low: DimLike, high: Di
     return minimum(maximum(front, low), high)
 
 
-def slice_bounds(
-    n: Call, start: DimLike, end: DimLike, step: int, extent: DimLike
-) -> tuple[DimLike, DimLike]:
+def slice_bounds(n: Call, start: DimLike, end: DimLike, step: int, extent: DimLike) -> tuple[DimLike, DimLike]:
     """``(first position, count)`` as ONNX clamps them."""
     if step > 0:
         last = _clamped(n, end, extent, 0, extent)
@@ -61,9 +59,7 @@ def _plan(n: Call, rank: int) -> tuple[list[int], list[int]] | None:
     return list(resolved), plain_steps
 
 
-def _sliced(
-    n: Call, x: Value, axes: list[int], steps: list[int], bounds: list[tuple[DimLike, DimLike]]
-) -> Value:
+def _sliced(n: Call, x: Value, axes: list[int], steps: list[int], bounds: list[tuple[DimLike, DimLike]]) -> Value:
     starts: list[DimLike] = [0] * x.rank
     strides, sizes = [1] * x.rank, list(x.shape)
     for axis, step, (first, count) in zip(axes, steps, bounds, strict=True):
@@ -96,13 +92,9 @@ def slice_inputs(n: Call) -> Value:
     starts, ends = n.dims(1), n.dims(2)
     if starts is not None and ends is not None:
         n.check(len(starts) == len(ends), "starts and ends differ in length")
-        bounds = [
-            slice_bounds(n, s, e, t, x.shape[a]) for s, e, t, a in zip(starts, ends, steps, axes, strict=True)
-        ]
+        bounds = [slice_bounds(n, s, e, t, x.shape[a]) for s, e, t, a in zip(starts, ends, steps, axes, strict=True)]
     else:
-        bounds = [
-            _run_time_bounds(n, i, t, x.shape[a]) for i, (t, a) in enumerate(zip(steps, axes, strict=True))
-        ]
+        bounds = [_run_time_bounds(n, i, t, x.shape[a]) for i, (t, a) in enumerate(zip(steps, axes, strict=True))]
     return _sliced(n, x, axes, steps, bounds)
 
 
@@ -186,9 +178,7 @@ def pad(n: Call) -> Value:
     return x
 
 
-def _cropped(
-    n: Call, x: Value, low: list[DimLike], high: list[DimLike]
-) -> tuple[Value, list[DimLike], list[DimLike]]:
+def _cropped(n: Call, x: Value, low: list[DimLike], high: list[DimLike]) -> tuple[Value, list[DimLike], list[DimLike]]:
     """Negative amounts cut."""
     for axis in range(x.rank):
         before, after = low[axis], high[axis]
@@ -210,13 +200,9 @@ def _constant_border(n: Call, x: Value, low: list[DimLike], high: list[DimLike])
         held = n.constant(2)
         value = None if held is None else held.reshape(()).item()
     if value is not None:
-        return n.b.pad(
-            x, low, high, bool(value) if x.dtype.is_bool else value if x.dtype.is_float else int(value)
-        )
+        return n.b.pad(x, low, high, bool(value) if x.dtype.is_bool else value if x.dtype.is_float else int(value))
     inside = n.b.pad(n.b.fill(True, BOOL, x.shape), low, high, False)
-    return n.map(
-        "where", inside, n.b.pad(x, low, high, False if x.dtype.is_bool else 0), n.b.reshape(n.value(2), ())
-    )
+    return n.map("where", inside, n.b.pad(x, low, high, False if x.dtype.is_bool else 0), n.b.reshape(n.value(2), ()))
 
 
 def _reflect(n: Call, x: Value, axis: int, before: DimLike, after: DimLike) -> tuple[Value, Value]:
