@@ -16,7 +16,10 @@ from vitrify.lower.target import Target
 GUESS = 64  # what a symbolic extent is taken for
 TASK_FLOPS = 3 << 19  # work worth handing to another thread
 MOST_TASKS = 24
-PREFETCH = 8  # rows of a panel: about 200 cycles
+STREAM = 8.5  # bytes per cycle from beyond the second cache
+COLD_BYTES = 1 << 17  # weights below that may have stayed in the second cache
+FEW_TILES = 24  # rows of tiles per panel up to which fetching weights ahead shows
+PREFETCH = 12  # rows of a panel: some 200 cycles
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,17 @@ def _cycles(problem: Contraction, target: Target, shape: Shape, rows: int, vecto
     rest = -(-(shape.n % columns) // lanes)
     if rest:
         widths.append((1, rest))
-    return shape.outer * shape.units * sum(p * q * tile(h, w) for p, h in heights for q, w in widths)
+    cycles = shape.units * sum(p * q * tile(h, w) for p, h in heights for q, w in widths)
+    if _cold(problem, shape) and heights:  # the first tile of each panel waits for memory
+        first = heights[0][1] * shape.inner
+        waits = sum(q * w * max(0.0, target.vector_bytes / STREAM - first / 2) for q, w in widths)
+        cycles += shape.k * waits
+    return shape.outer * cycles
+
+
+def _cold(problem: Contraction, shape: Shape) -> bool:
+    """Whether weights come from memory: other layers' have taken their place in the caches."""
+    return problem.rhs.constant is not None and shape.k * shape.n * problem.accumulate.itemsize > COLD_BYTES
 
 
 def pieces(extent: int, rows: int, ladder: bool) -> list[tuple[int, int]]:
@@ -188,7 +201,7 @@ def _divide(
     alone = _single(problem, shape, panels, steps, row_block, panel_block)
     copy = (gemm.COPIED_BY_TASK if alone else gemm.COPIED_BY_KERNEL) if copied else gemm.NOT_COPIED
     tiles = max(steps if shape.units == 1 else shape.units * -(-shape.rows // rows), 1) / blocks
-    far = right == gemm.PACKED and rhs_bytes > target.l2_bytes // 2 and tiles <= 12
+    far = _cold(problem, shape) and tiles <= FEW_TILES
     return Schedule.of(
         "gemm",
         rows=rows,

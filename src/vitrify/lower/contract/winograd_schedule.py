@@ -15,7 +15,6 @@ from vitrify.lower.target import Target
 LEAST_CHANNELS = 16
 GUESS = 32  # a symbolic output extent
 ITEM = 4
-STREAM = 8.5  # bytes per cycle from beyond the second cache
 MOST_TILES = 64  # in a block
 MARGIN = 0.92  # of the direct time that Winograd has to stay under, for its loss of accuracy
 
@@ -120,11 +119,11 @@ def _cycles(
     held = moved + sizes.planes * block * columns * ITEM
     resident = sizes.weight_bytes <= target.l2_bytes * 0.65
     room = target.l2_bytes - sizes.weight_bytes if resident else target.l2_bytes * 0.75
-    streamed = 0.0 if resident else blocks * sizes.weight_bytes / STREAM
+    streamed = 0.0 if resident else blocks * sizes.weight_bytes / gemm_schedule.STREAM
     if held > room:
-        streamed += blocks * panels * moved / STREAM
+        streamed += blocks * panels * moved / gemm_schedule.STREAM
     if groups > 1:
-        streamed += 2 * sizes.planes * sizes.tiles * sizes.channels * ITEM / STREAM
+        streamed += 2 * sizes.planes * sizes.tiles * sizes.channels * ITEM / gemm_schedule.STREAM
     transforms = sizes.tiles * sizes.planes * (4.5 * sizes.channels + 6.0 * sizes.outputs) / lanes
     side = math.isqrt(sizes.planes) - 2  # outputs per tile side
     store = sizes.tiles * sizes.outputs / lanes * side**2 * (1 + problem.epilogue.cost)
