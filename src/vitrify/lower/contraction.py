@@ -19,7 +19,7 @@ from vitrify.lower.plan import Call, Operand, Place
 from vitrify.lower.regions import Step, trace
 from vitrify.lower.rewrite_loop import rename
 from vitrify.lower.scope import KernelScope
-from vitrify.lower.views import linear_in
+from vitrify.lower.views import linear_in, row_major
 
 if TYPE_CHECKING:
     from vitrify.lower.build import Lowering
@@ -164,10 +164,13 @@ def _access(
     """How the operand's elements are found in memory, by the problem's axes."""
     found = trace(value, materialised)
     assert found is not None, "an operand that is no view must be materialised"
-    placement = low.placement(found.base)
+    constant = found.base.constant
+    # A constant operand is packed: as it is, it need not be kept.
+    placement = None if constant is not None else low.placement(found.base)
+    base_strides = row_major(found.base.shape) if placement is None else placement.strides
     variables = [f"x{i}" for i in range(value.rank)]
     address: DimLike = 0
-    for i, stride in zip(found.index, placement.strides, strict=True):
+    for i, stride in zip(found.index, base_strides, strict=True):
         address = address + i * stride
     form = linear_in(address, variables)
     assert form is not None
@@ -179,12 +182,11 @@ def _access(
         assert inside is not None
         steps = {name: int(str(c)) for v, name in loops if (c := inside.coefficients.get(v, 0)) != 0}
         bounds.append(Bound(scope.safe(inside.offset), steps, scope.safe(extent)))
-    constant = found.base.constant
     access = Access(
         buffer, value.dtype, scope.safe(form.offset), strides, tuple(bounds), found.fill,
         None if constant is None else np.ascontiguousarray(constant),
     )  # fmt: skip
-    operand = Operand(Place("constant")) if constant is not None else placement.operand()
+    operand = Operand(Place("constant")) if placement is None else placement.operand()
     return access, operand
 
 
