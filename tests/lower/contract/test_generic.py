@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.lower.contract.harness import Case, Program, runnable_targets, verify
 from tests.lower.contract.problems import conv, dim, matmul
 from vitrify.ir.dtypes import BF16, F16, F64, I8, I32, I64, U8, DType
-from vitrify.lower.contract import generic
+from vitrify.lower.contract import dot, generic
 
 TARGETS = runnable_targets()[:2]
 
@@ -61,3 +62,24 @@ def test_one_kernel_serves_every_size() -> None:
     for m, n, k in ((1, 1, 1), (7, 35, 5), (3, 16, 0), (0, 4, 4), (4, 0, 4), (2, 5, 130)):
         case = posed(m, n, k)
         program = verify(case, target, generic.schedule(case.problem, target), program=program)
+
+
+DOTS = {
+    "vectors": lambda: matmul(1, 300, 1, transpose_rhs=True),
+    "moving": lambda: matmul(7, 37, 1, batch=(3,), shared=False, constant=False, transpose_rhs=True),
+    "to one channel": lambda: conv(1, 33, (9, 7), 1, (3, 3), pads=[(1, 1), (1, 2)], bias=True, relu=True),
+    "f64": lambda: conv(2, 16, (5, 5), 1, (3, 3), strides=[2, 2], dtype=F64),
+    "bf16": lambda: matmul(5, 64, 1, dtype=BF16, transpose_rhs=True),
+}
+
+
+@pytest.mark.parametrize("name", DOTS)
+def test_dot_products(name: str) -> None:
+    for target in TARGETS:
+        case = DOTS[name]()
+        chosen = dot.schedule(case.problem, target)
+        assert chosen is not None
+        verify(case, target, chosen)
+    case = DOTS[name]()
+    filled = replace(case.problem.lhs, fill=0.5)
+    verify(replace(case, problem=replace(case.problem, lhs=filled)), TARGETS[-1])

@@ -39,7 +39,7 @@ TASK_FLOPS = 1 << 23
 def schedule(problem: Contraction, target: Target) -> Schedule | None:
     """None where bf16 was not granted, the machine has no AMX, or terms do not come in whole groups."""
     p = problem
-    fits = target.has(FEATURE) and p.precision is BF16 and p.accumulate is F32 and p.rhs.constant is not None
+    fits = target.has(FEATURE) and p.precision is BF16 and p.accumulate is F32 and emit.packable(p)
     if not fits or not p.right or not p.contracted or emit.known(emit.flops(p), LEAST_FLOPS) < LEAST_FLOPS:
         return None
     parts = copying.coordinates(p.lhs, (*p.batch, *p.left, *p.contracted))

@@ -9,6 +9,7 @@ from vitrify.errors import InvalidArgumentError
 from vitrify.lower.contract import (
     amx,
     depthwise,
+    dot,
     dpbf16,
     emit,
     gemm,
@@ -35,6 +36,7 @@ TEMPLATES: dict[str, Template] = {
     "depthwise": Template(depthwise.schedule, depthwise.lower),
     "dpbf16": Template(dpbf16.schedule, dpbf16.lower),
     "winograd": Template(winograd_schedule.schedule, winograd.lower),
+    "dot": Template(dot.schedule, dot.lower),
     "gemm": Template(gemm_schedule.schedule, gemm.lower),
     "generic": Template(generic.schedule, generic.lower),
 }

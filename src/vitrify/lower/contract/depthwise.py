@@ -55,8 +55,10 @@ class Shape:
         channel = p.batch[-1]
         if channel.extent == 1 or p.lhs.strides.get(channel.name) != 1 or (p.lhs.bounds and p.lhs.fill != 0):
             return None
-        weights_fit = p.rhs.constant is not None or (
-            p.rhs.dtype is p.accumulate and p.rhs.strides.get(channel.name) == 1 and not p.rhs.bounds
+        weights_fit = (
+            (emit.packable(p)
+            and isinstance(channel.extent, int))
+            or (p.rhs.dtype is p.accumulate and p.rhs.strides.get(channel.name) == 1 and not p.rhs.bounds)
         )
         if not weights_fit or any(channel.name in b.strides for b in (*p.lhs.bounds, *p.rhs.bounds)):
             return None
@@ -118,7 +120,7 @@ def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> 
     if shape is None:
         raise ValueError("not a depthwise convolution with channels last")
     lowered = Lowered([])
-    if problem.rhs.constant is not None:
+    if emit.packable(problem) and isinstance(shape.channel.extent, int):
         axes = (
             *(a for a in problem.batch[:-1] if a.name in problem.rhs.strides),
             *problem.contracted,

@@ -28,7 +28,7 @@ COPY_CYCLES = 0.4  # per element of the left operand
 def schedule(problem: Contraction, target: Target) -> Schedule | None:
     """None where bf16 was not granted, the machine lacks the instruction, or f32 is as fast."""
     p = problem
-    fits = target.has(FEATURE) and p.precision is BF16 and p.accumulate is F32 and p.rhs.constant is not None
+    fits = target.has(FEATURE) and p.precision is BF16 and p.accumulate is F32 and emit.packable(p)
     if not fits or not p.right or not p.lhs.dtype.is_float:
         return None
     if copying.coordinates(p.lhs, (*p.batch, *p.left, *p.contracted)) is None:

@@ -199,6 +199,16 @@ def blocks(total: DimLike, block: int) -> DimLike:
     return ceildiv(total, block)
 
 
+def packable(problem: Contraction) -> bool:
+    """Whether the right operand is known when compiled, in every axis it has."""
+    axes = (*problem.batch, *problem.right, *problem.contracted)
+    moving = {*problem.rhs.strides, *(n for b in problem.rhs.bounds for n in b.strides)}
+    moving |= {a.name for a in (*problem.right[-1:], *problem.contracted)}
+    return problem.rhs.constant is not None and all(
+        isinstance(a.extent, int) for a in axes if a.name in moving
+    )
+
+
 def kernel_buffers(buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
     """Each buffer once; written if any mention is."""
     found: dict[str, Buffer] = {}

@@ -71,7 +71,7 @@ def estimate(problem: Contraction, target: Target) -> tuple[float, Schedule] | N
 
 def _right_mode(problem: Contraction) -> int:
     rhs = problem.rhs
-    if rhs.constant is not None:
+    if emit.packable(problem):
         return gemm.PACKED
     lane = problem.right[-1].name
     if rhs.bounds or rhs.strides.get(lane, 0) != 1 or rhs.dtype is not problem.accumulate:

@@ -1,47 +1,36 @@
 """The template that is right for everything: any strides, bounds, dtypes, ranks and extents.
 
 Each result is one ascending sum over the contracted axes; neighbouring results share vectors where there
-is a lane axis, and a dot product of two contiguous rows runs in partial sums, one per lane.
+is a lane axis.
+
+Parameters: ``lanes`` (results per vector).
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from vitrify.ir.dims import DimLike, ceildiv, minimum
 from vitrify.lower.contract import emit
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Contraction, Lowered
 from vitrify.lower.contract.schedule import Schedule
-from vitrify.lower.loop import Apply, Assign, Buffer, Data, Fold, Kernel, Let, Register, Stmt, zero
+from vitrify.lower.loop import Assign, Buffer, Data, Kernel, Let, Register, zero
 from vitrify.lower.target import Target
 
 TASK_FLOPS = 1 << 20
 
 
 def schedule(problem: Contraction, target: Target) -> Schedule:
-    """``lanes``: results (or with ``dot``: terms of one sum) per vector."""
+    """``lanes``: results per vector."""
     lanes = target.lanes(problem.accumulate)
-    if _is_dot(problem):
-        return Schedule.of("generic", lanes=lanes, dot=1)
     axis = problem.lane_axis
     bounded = (
         any(axis.name in b.strides for a in (problem.lhs, problem.rhs) for b in a.bounds) if axis else True
     )
     if bounded or axis is None:
-        return Schedule.of("generic", lanes=1, dot=0)
+        return Schedule.of("generic", lanes=1)
     while isinstance(axis.extent, int) and lanes > 1 and lanes // 2 >= axis.extent:
         lanes //= 2
-    return Schedule.of("generic", lanes=lanes, dot=0)
-
-
-def _is_dot(problem: Contraction) -> bool:
-    """Contiguous rows on both sides, and no right axis long enough to fill vectors."""
-    if not problem.contracted or not problem.accumulate.is_float:
-        return False
-    inner = problem.contracted[-1].name
-    unit = all(a.strides.get(inner) == 1 and not a.bounds for a in (problem.lhs, problem.rhs))
-    return unit and (problem.lane_axis is None or problem.lane_axis.extent == 1)
+    return Schedule.of("generic", lanes=lanes)
 
 
 def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> Lowered:
@@ -56,8 +45,7 @@ class _Generic:
         self.name = name
         self.names = Names()
         self.lanes = chosen.values["lanes"]
-        self.dot = bool(chosen.values["dot"])
-        self.lane = problem.lane_axis if not self.dot else None
+        self.lane = problem.lane_axis
 
     def kernel(self) -> Kernel:
         p = self.problem
@@ -66,7 +54,7 @@ class _Generic:
         )
         units = emit.size(outer)
         per_unit = emit.flops(p) // units if isinstance(units, int) and units else 0
-        chunk = _chunk(units, per_unit)
+        chunk = task_rows(units, per_unit)
         tasks = ceildiv(units, chunk)
 
         def unit(i: DimLike) -> Body:
@@ -97,19 +85,10 @@ class _Generic:
 
     def _results(self, position: dict[str, DimLike], lanes: int, count: DimLike | None) -> Body:
         p = self.problem
-        total = self.names.register("sum", p.accumulate, self.lanes if self.dot else lanes)
-        body: list[Stmt] = [Let(total, zero(p.accumulate, total.type.lanes))]
-        value: Data = total
-        if self.dot:
-            body += emit.nest(
-                self.names, p.contracted[:-1], lambda k: self._rows_product({**position, **k}, total)
-            )
-            value = Fold("add", total)
-        else:
-            body += emit.nest(self.names, p.contracted, lambda k: self._term({**position, **k}, total, count))
-        if self.problem.lane_axis is not None and self.dot:
-            position = {**position, self.problem.lane_axis.name: 0}
-        return (*body, *p.epilogue.emit(position, value, lanes, count))
+        total = self.names.register("sum", p.accumulate, lanes)
+        sums = emit.nest(self.names, p.contracted, lambda k: self._term({**position, **k}, total, count))
+        results = p.epilogue.emit(position, total, lanes, count)
+        return (Let(total, zero(p.accumulate, lanes)), *sums, *results)
 
     def _term(self, position: dict[str, DimLike], total: Register, count: DimLike | None) -> Body:
         before, lhs = self._operand(self.problem.lhs, position, total.type.lanes, count)
@@ -136,27 +115,8 @@ class _Generic:
         )
         return body, emit.splat(element, lanes) if width == 1 else element
 
-    def _rows_product(self, position: Mapping[str, DimLike], total: Register) -> Body:
-        p, inner, lanes = self.problem, self.problem.contracted[-1], self.lanes
 
-        def step(k: DimLike, count: DimLike | None) -> Body:
-            where = {**self._zeros(), **position, inner.name: k}
-            lhs, rhs = (
-                emit.convert(emit.load(a, emit.address(a, where), lanes, count), p.accumulate)
-                for a in (p.lhs, p.rhs)
-            )
-            return (Assign(total, Apply("fma", (lhs, rhs, total))),)
-
-        full = inner.extent // lanes
-        body = self.names.loop("k", full, lambda k: step(k * lanes, None))
-        rest = inner.extent - full * lanes
-        return body if rest == 0 else body + step(full * lanes, rest)
-
-    def _zeros(self) -> dict[str, DimLike]:
-        return {a.name: 0 for a in self.problem.right}
-
-
-def _chunk(units: DimLike, flops_per_unit: DimLike) -> int:
+def task_rows(units: DimLike, flops_per_unit: DimLike) -> int:
     """Rows of results per task: a task long enough to be worth handing out."""
     per_unit = emit.known(flops_per_unit, 4096)
     chunk = max(1, TASK_FLOPS // max(per_unit, 1))

@@ -59,7 +59,7 @@ class Shape:
     def of(problem: Contraction) -> Shape | None:
         """None for any other contraction."""
         p = problem
-        fits = p.lhs.dtype is F32 and p.accumulate is F32 and p.rhs.constant is not None and not p.rhs.bounds
+        fits = p.lhs.dtype is F32 and p.accumulate is F32 and emit.packable(p) and not p.rhs.bounds
         if not fits or any(a.extent != 1 for a in (*p.batch, *p.right[:-1])) or not p.right:
             return None
         windows = [a for a in p.contracted if a.extent == TAPS and p.lhs.strides.get(a.name) != 1]
