@@ -57,26 +57,21 @@ class Lowering:
     time: int = 0
     late: int = 0
     symbols: dict[str, Dim] = field(default_factory=dict)
+    model_names: dict[str, str] = field(default_factory=dict)  # what the model calls each of the symbols
     late_symbols: set[str] = field(default_factory=set)
     bound_symbols: set[str] = field(default_factory=set)  # of the late ones
     required: list[tuple[DimLike, DimLike, int]] = field(default_factory=list)
     scratch: DimLike = 0
     unsized: dict[int, DimLike] = field(default_factory=dict)  # late blocks not yet allocated
-    _safe: dict[str, DimLike] = field(default_factory=dict)
     _serial: int = 0
 
     @property
     def safe_names(self) -> dict[str, DimLike]:
-        """For every dim of the model, the symbol that kernels know it by."""
-        if len(self._safe) != len(self.symbols):
-            for number, (name, dim) in enumerate(self.symbols.items()):
-                clean = re.sub(r"\W", "_", name)
-                self._safe[name] = Dim.symbol(f"n{number}_{clean}", lower(dim) or 0, upper(dim))
-        return self._safe
+        """Every dim by its name, which is one that kernels can use (:mod:`vitrify.lower.safe_dims`)."""
+        return dict(self.symbols)
 
     def unsafe(self, value: DimLike) -> DimLike:
-        """The reverse of ``safe_names``."""
-        return substitute(value, {str(s): self.symbols[name] for name, s in self.safe_names.items()})
+        return value
 
     def serial(self) -> int:
         self._serial += 1
@@ -164,7 +159,9 @@ class Lowering:
             self._step(step, parts.materialised)
 
     def _require(self, graph: Graph) -> None:
-        """Reshapes whose sizes only the run can compare: now, or once their dims are bound."""
+        """What only the run can compare, now or once its dims are bound: assumptions, and sizes of reshapes."""
+        for left, right in graph.assumptions:
+            self.required.append((left, right, self.node_id(graph.nodes[0]) if graph.nodes else 0))
         for node in graph.nodes:
             if isinstance(node.op, g.Reshape):
                 before, after = product(node.inputs[0].shape), product(node.op.shape)
@@ -265,7 +262,7 @@ class Lowering:
         tasks, body = builder.build()
         elements = product(region.space)
         self.call(
-            scope, tasks, body, flops=elements * builder.cost(), anchor=anchor, schedule=builder.describe(),
+            scope, tasks, body, flops=elements * builder.flops(), anchor=anchor, schedule=builder.describe(),
             elementwise=builder.elementwise(),
         )  # fmt: skip
 

@@ -352,6 +352,10 @@ class NestBuilder:
         """Vector instructions for one position, roughly."""
         return 1 + sum(SCALAR[n.op.fn].cost for n in self.region.members if isinstance(n.op, g.Map))
 
+    def flops(self) -> int:
+        """Arithmetic operations at one position, a function of the scalar table counted as one."""
+        return sum(isinstance(n.op, (g.Map, g.Reduce)) for n in self.region.members)
+
     def describe(self) -> tuple[tuple[str, int | str], ...]:
         """The schedule as recorded with the kernel."""
         s = self.schedule

@@ -20,6 +20,7 @@ from vitrify.lower.target import Target
 from vitrify.lower.verify_loop import verify_kernel
 
 QUICK_FLOPS = 20_000  # less work than this is not worth releasing the interpreter lock for
+QUICK_BYTES = 1 << 16
 LARGEST = float(1 << 47)  # bytes of address space: a plan that needs more cannot run
 
 
@@ -197,12 +198,15 @@ class PlanPrinter:
         )
 
     def _is_quick(self) -> bool:
-        total = 0
+        """Whether a run is over sooner than the interpreter lock could be given away and taken back."""
+        flops = traffic = 0
         for call in self.plan.calls():
-            if not isinstance(call.kernel.flops, int) or not isinstance(call.kernel.tasks, int):
+            k = call.kernel
+            if not (isinstance(k.flops, int) and isinstance(k.traffic, int) and k.tasks == 1):
                 return False
-            total += call.kernel.flops
-        return total < QUICK_FLOPS and not any(isinstance(i, p.Repeat) for i in self.plan.instructions)
+            flops, traffic = flops + k.flops, traffic + k.traffic
+        loops = any(isinstance(i, p.Repeat) for i in self.plan.instructions)
+        return flops < QUICK_FLOPS and traffic < QUICK_BYTES and not loops
 
     # ---- the run
 
