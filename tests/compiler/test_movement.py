@@ -153,3 +153,12 @@ def test_transposes_large_enough_to_be_split() -> None:
     m.result(m.permute(x, (1, 0)), m.reshape(m.permute(x, (1, 0)), (130, 257)), m.flip(x, 0, 1))
     m.result(m.map("add", m.permute(x, (1, 0)), m.constant(sample(F32, (130,), 3))))
     m.check(threads=2)
+
+
+@pytest.mark.parametrize(("first", "second"), [("i0", "i1"), ("task", "tail"), ("row", "at"), ("a1", "k0"), ("x0", "x1"), ("dims", "bufs"), ("int32_t", "n0_n1_")], ids=str)
+def test_dims_may_have_any_name(first: str, second: str) -> None:
+    m = Model()
+    n, k = Dim.symbol(first), Dim.symbol(second)
+    x, w = m.input(sample(F32, (30, 17)), (n, k)), m.input(sample(F32, (17, 33)), (k, 33))
+    m.result(m.permute(x, (1, 0)), m.reduce("sum", x, (1,)), m.pad(x, (1, n), (k, 2), 1), m.contract(x, w, over=((1,), (0,))), ulps=64, scale=16)
+    m.check()

@@ -27,7 +27,7 @@ def lower_control(low: Lowering, node: Node, materialised: set[Value]) -> None:
     elif isinstance(node.op, g.BindDim):
         source = low.placement(node.inputs[0])
         low.placements[node.output] = source
-        low.emit(p.BindSymbol(node.op.symbol, source.operand(), low.node_id(node)))
+        low.emit(p.BindSymbol(low.model_names[node.op.symbol], source.operand(), low.node_id(node)))
         low.bound_symbols.add(node.op.symbol)
         low.check_required()
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from vitrify.ir.dims import Dim, DimLike, product, symbols
-from vitrify.ir.graph import BindDim, Graph, Value
+from vitrify.ir.dims import Dim, DimLike, product, substitute, symbols
+from vitrify.ir.graph import Graph, Value
 from vitrify.lower import plan as p
 from vitrify.lower.build import Lowering, LowerOptions
 from vitrify.lower.control import lower_body
 from vitrify.lower.inplace import root_block, share_blocks
 from vitrify.lower.memory import assign_offsets
 from vitrify.lower.plan import Place, Placement, Plan, Shared
+from vitrify.lower.safe_dims import with_safe_dims
 from vitrify.lower.target import Target
 from vitrify.lower.views import row_major
 
@@ -19,10 +20,9 @@ def lower_model(
 ) -> Plan:
     """The plan of ``graph`` for ``target``; ``shared`` is common to the variants of one model."""
     low = Lowering(target, options or LowerOptions(), shared=shared or Shared())
-    low.symbols = dict(graph.symbols)
-    for node in graph.walk():
-        if isinstance(node.op, BindDim):
-            low.symbols.setdefault(node.op.symbol, Dim.symbol(node.op.symbol))
+    model, (graph, safe) = graph, with_safe_dims(graph)
+    low.symbols = {str(dim): dim for dim in safe.values()}
+    low.model_names = {str(dim): name for name, dim in safe.items()}
     for number, value in enumerate(graph.inputs):
         low.placements[value] = Placement(Place("input", number), 0, row_major(value.shape), value.dtype)
     bound = _bound_symbols(graph)
@@ -33,16 +33,17 @@ def lower_model(
     lower_body(low, graph, results)
     for i in sorted(late):
         low.emit(p.Publish(i, results[i].operand(), graph.outputs[i].shape))
-    names = graph.output_names or tuple(v.name for v in graph.outputs)
+    names = model.output_names or tuple(v.name for v in graph.outputs)
     plan = Plan(
-        graph.name, [(v.name, v.type) for v in graph.inputs],
-        [(n, v.type) for n, v in zip(names, graph.outputs, strict=True)],
-        late, [*bound, *unknown], len(bound), _checks(graph, set(bound)), low.instructions, low.blocks,
+        model.name, [(v.name, v.type) for v in model.inputs],
+        [(n, v.type) for n, v in zip(names, model.outputs, strict=True)],
+        late, [low.model_names[n] for n in (*bound, *unknown)], len(bound), _checks(graph, set(bound)), low.instructions, low.blocks,
         low.shared, low.late,
     )  # fmt: skip
-    plan.safe_names = dict(low.safe_names)
+    plan.safe_names = dict(safe)
     lies_in = share_blocks(low.calls, low.blocks)
-    plan.arena_bytes = assign_offsets([b for i, b in enumerate(low.blocks) if i not in lies_in])
+    arena = assign_offsets([b for i, b in enumerate(low.blocks) if i not in lies_in])
+    plan.arena_bytes = substitute(arena, {new: Dim.symbol(name) for new, name in low.model_names.items()})
     for inner, outer in lies_in.items():
         low.blocks[inner].offset = low.blocks[root_block(lies_in, outer)].offset
     plan.scratch_bytes = low.scratch

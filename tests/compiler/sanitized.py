@@ -1,0 +1,97 @@
+"""Compiles and runs graphs with the sanitizers in the generated code; a program, since they must be loaded first.
+
+``python -m tests.compiler.sanitized SEED COUNT`` prints the number of graphs run, or dies with a report.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.compiler import test_movement, test_random, test_reduce
+from tests.compiler.harness import Model, Objects, compile_graph, sample
+from vitrify.ir.dims import Dim
+from vitrify.ir.dtypes import BOOL, F32, I64, U8
+from vitrify.lower.target import Target
+from vitrify.toolchain.zig import Compiler, sanitizer_libraries
+
+SANITIZERS = ("address", "undefined")
+
+
+class SanitizingCompiler(Compiler):
+    """Every payload with checks of addresses and of undefined behaviour."""
+
+    def compile_objects(self, sources: Mapping[str, str], target: Target, **options: Any) -> dict[str, bytes]:
+        return super().compile_objects(sources, target, **{**options, "sanitize": SANITIZERS})
+
+    def link(self, objects: Mapping[str, bytes], target: Target, **options: Any) -> bytes:
+        return super().link(objects, target, **{**options, "sanitize": SANITIZERS})
+
+
+def environment() -> dict[str, str]:
+    """What the program needs around it."""
+    preload = ":".join(str(path) for path in sanitizer_libraries())
+    options = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    return {**os.environ, "LD_PRELOAD": preload, "PYTHONMALLOC": "malloc", **options}
+
+
+def movement(compiler: Compiler, size: tuple[int, ...]) -> None:
+    m = Model()
+    x = m.input(sample(F32, size), (Dim.symbol("n"), *size[1:]))
+    m.result(*test_movement.movements(m, x)[::3])
+    m.check(compiler=compiler)
+
+
+def reductions(compiler: Compiler) -> None:
+    m = Model()
+    n, k = Dim.symbol("n"), Dim.symbol("k")
+    x = m.input(sample(F32, (3, 5)), (n, k))
+    for axes in ((0,), (1,), (0, 1)):
+        m.result(m.reduce("max", x, axes), m.reduce("sum", x, axes), ulps=64, scale=64)
+    m.result(test_reduce.softmax(m, x, 1), test_reduce.softmax(m, x, 0), ulps=64, scale=1)
+    m.check(*({"x0": sample(F32, (a, b))} for a in (0, 1, 17) for b in (1, 16, 33)), compiler=compiler)
+
+
+def gathers(compiler: Compiler) -> None:
+    m = Model()
+    x, i = m.input(sample(U8, (0, 5)), (Dim.symbol("n"), 5)), m.input(sample(I64, (0,)), (Dim.symbol("k"),))
+    m.result(m.gather(x, 0, i), m.gather(m.map("not", x), 0, i), m.pad(m.gather(x, 0, i), (1, 2), (0, 3), 7))
+    session = compile_graph(m.graph(), compiler=compiler)
+    for rows, positions in ((3, [2, 0, 1] * 9), (1, []), (0, [])):
+        session.run(None, {"x0": sample(U8, (rows, 5)), "x1": np.asarray(positions, np.int64)})
+    for rows, positions in ((3, [0] * 20 + [3]), (0, [0]), (2, [-1])):
+        try:
+            session.run(None, {"x0": sample(U8, (rows, 5)), "x1": np.asarray(positions, np.int64)})
+        except IndexError:
+            continue
+        raise AssertionError("a position outside its axis was not reported")
+
+
+def main(number: int, count: int) -> int:
+    os.environ.pop("LD_PRELOAD", None)  # for this process alone, not for the C compiler
+    compiler = SanitizingCompiler(store=Objects())
+    movement(compiler, (3, 5, 7))
+    movement(compiler, (3, 3, 17))
+    reductions(compiler)
+    gathers(compiler)
+    done = 0
+
+    def run(case: test_random.Case) -> None:
+        nonlocal done
+        done += 1
+        trace = os.environ.get("VITRIFY_TRACE_CASES")
+        if trace:
+            Path(trace).write_text(repr(case))
+        test_random.run_all(case, (3,), compiler=compiler)
+
+    test_random.graphs((F32, I64, U8, BOOL), test_random.SMOOTH, number, count, run, exclude=("cast",))
+    return done
+
+
+if __name__ == "__main__":
+    print(main(int(sys.argv[1]), int(sys.argv[2])))  # noqa: T201 (a program)
