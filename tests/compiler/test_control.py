@@ -301,3 +301,57 @@ def test_conditions_that_are_constants() -> None:
         m.result(*branch(m, m.constant(value, BOOL), lambda b, x: b.map("neg", x), lambda b, x: b.map("abs", x), x))
     m.check()
     m.check(level=0)
+
+
+def test_slices_that_leave_their_axis() -> None:
+    m = Model()
+    x, k = m.input(sample(F32, (9, 3)), (N, 3)), m.input(np.asarray(2))
+    d = bind(m, k, "k0")
+    with m.sourced("Slice 'part'"):
+        part = m.slice(x, (5, 2), (1, -1), (N - 5, 3))
+        late = m.slice(x, (d, 0), (2, 1), (2, 3))
+        empty = m.slice(x, (d * 100, 0), (1, 1), (0, 3))
+    m.result(m.map("neg", part), m.reduce("max", late, (0, 1)), m.reduce("sum", empty, (0,)))
+    session = m.check({**m.feeds, "x0": sample(F32, (5, 3))})
+    for size, start in ((4, 2), (5, 3), (9, 7)):
+        with pytest.raises(ShapeError, match="part"):
+            session.run(None, {"x0": sample(F32, (size, 3)), "x1": np.asarray(start)})
+
+
+def test_intermediate_sizes_that_become_negative() -> None:
+    m = Model()
+    x = m.input(sample(F32, (5, 3)), (N, 3))
+    with m.sourced("Slice 'rest'"):
+        rest = m.slice(x, (0, 0), (1, 1), (N - 2, 3))
+    m.result(m.reduce("sum", rest, (0,)), ulps=8, scale=8)
+    session = m.check({"x0": sample(F32, (2, 3))})
+    with pytest.raises(ShapeError, match="rest"):
+        session.run(None, {"x0": sample(F32, (1, 3))})
+
+
+def test_dims_that_are_bound_twice_must_agree() -> None:
+    m = Model()
+    x, k = m.input(sample(F32, (4,)), (N,)), m.input(np.asarray(4))
+    with m.sourced("Shape 'again'"):
+        m.one(g.BindDim("n"), k)
+        d = bind(m, k, "k0")
+        m.one(g.BindDim("k0"), m.map("abs", k))
+    m.result(m.map("neg", x), m.iota((d,), 0))
+    session = m.check()
+    with pytest.raises(ShapeError, match="again"):
+        session.run(None, {**m.feeds, "x1": np.asarray(5)})
+
+
+def test_dims_bound_in_both_branches() -> None:
+    m = Model()
+    c, k = m.input(np.asarray(True)), m.input(np.asarray(4))
+
+    def count(scale: int) -> Build:
+        def build(b: Builder, k: Value) -> Value:
+            b.one(g.BindDim("inner"), b.map("mul", k, b.constant(scale, I64)))
+            return b.reduce("sum", b.iota((Dim.symbol("inner"),), 0), (0,))
+
+        return build
+
+    m.result(*branch(m, c, count(2), count(3), k))
+    m.check(*({"x0": np.asarray(f), "x1": np.asarray(v)} for f in (True, False) for v in (0, 7)))

@@ -26,6 +26,7 @@ from vitrify.lower.loop import Kernel, align64, scratch_bytes
 from vitrify.lower.nest import NestBuilder, Region, default_schedule
 from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Shared, Weights
 from vitrify.lower.regions import Step, partition
+from vitrify.lower.require import requirements
 from vitrify.lower.scope import KernelScope
 from vitrify.lower.storage import Order, storage_orders, strides_in_order
 from vitrify.lower.target import Target
@@ -159,14 +160,14 @@ class Lowering:
             self._step(step, parts.materialised)
 
     def _require(self, graph: Graph) -> None:
-        """What only the run can compare, now or once its dims are bound: assumptions, and sizes of reshapes."""
+        """What only the run can compare, now or once its dims are bound: assumptions, and sizes of nodes."""
         for left, right in graph.assumptions:
             self.required.append((left, right, self.node_id(graph.nodes[0]) if graph.nodes else 0))
+        pairs: dict[tuple[DimLike, DimLike], Node] = {}
         for node in graph.nodes:
-            if isinstance(node.op, g.Reshape):
-                before, after = product(node.inputs[0].shape), product(node.op.shape)
-                if not (provably_nonnegative(before - after) and provably_nonnegative(after - before)):
-                    self.required.append((before, after, self.node_id(node)))
+            for pair in requirements(node):
+                pairs.setdefault(pair, node)
+        self.required += [(left, right, self.node_id(node)) for (left, right), node in pairs.items()]
         self.check_required()
 
     def check_required(self) -> None:

@@ -27,13 +27,17 @@ def lower_control(low: Lowering, node: Node, materialised: set[Value]) -> None:
     elif isinstance(node.op, g.BindDim):
         source = low.placement(node.inputs[0])
         low.placements[node.output] = source
-        low.emit(p.BindSymbol(low.model_names[node.op.symbol], source.operand(), low.node_id(node)))
-        low.bound_symbols.add(node.op.symbol)
+        name = node.op.symbol
+        known = name in low.bound_symbols or name not in low.late_symbols
+        low.emit(p.BindSymbol(low.model_names[name], source.operand(), low.node_id(node), known))
+        low.bound_symbols.add(name)
         low.check_required()
 
 
 def lower_body(low: Lowering, graph: Graph, results: list[Placement]) -> None:
-    """The graph's instructions, its outputs computed into ``results``."""
+    """The graph's instructions, its outputs computed into ``results``. Dims bound inside are unknown again
+    after it."""
+    bound = set(low.bound_symbols)
     for node in graph.nodes:  # a body may have been lowered before: as the other branch, or for another node
         for value in node.outputs:
             low.placements.pop(value, None)
@@ -47,6 +51,7 @@ def lower_body(low: Lowering, graph: Graph, results: list[Placement]) -> None:
         else:
             copied.append((value, where))
     low.lower(graph)
+    low.bound_symbols = bound
     for value, where in direct:
         if low.placements[value] != where:
             copied.append((value, where))

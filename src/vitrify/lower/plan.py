@@ -51,11 +51,13 @@ class Allocate:
 
 @dataclass(frozen=True)
 class BindSymbol:
-    """``symbol`` is the i64 at ``operand`` from here on; negative is an error of ``node``."""
+    """``symbol`` is the i64 at ``operand`` from here on; negative is an error of ``node``, and so is another
+    value than before where it is ``known``."""
 
     symbol: str
     operand: Operand
     node: int
+    known: bool = False
 
 
 @dataclass(frozen=True)

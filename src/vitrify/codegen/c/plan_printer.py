@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vitrify.codegen.c.positions import PRELUDE, position
+from vitrify.codegen.c.positions import PRELUDE, position, real
 from vitrify.codegen.c.printer import kernel_source
 from vitrify.ir.dims import Dim, DimLike, Symbol, lower, provably_nonnegative, substitute, symbols, upper
 from vitrify.ir.graph import Type
@@ -146,9 +146,7 @@ class PlanPrinter:
         sizes = [self.plan.arena_bytes, *(n for _, t in self.plan.outputs for n in _products(t))]
         for size in sizes:
             if isinstance(size, Dim) and not self._late(size):
-                lines.append(
-                    f"    if ({self._real(size)} > {LARGEST:.1f}) return (int64_t)VT_ERR_OVERFLOW << 32;"
-                )
+                lines.append(f"    if ({self._too_large(size)}) return (int64_t)VT_ERR_OVERFLOW << 32;")
         for a, b in self.plan.checks:
             lines.append(f"    if ({self.pos(a)} != {self.pos(b)}) return (int64_t)VT_ERR_SHAPE << 32;")
         for _, type_ in self.plan.outputs:
@@ -161,13 +159,9 @@ class PlanPrinter:
         late = set(self.plan.dims[self.plan.bound :])
         return any(s.name in late for s in symbols(size))
 
-    def _real(self, value: Dim) -> str:
-        """The value in double, in which nothing overflows."""
-        table: dict[str, DimLike] = {}
-        for s in symbols(substitute(value, self.plan.safe_names)):
-            table[s.name] = Dim([((Symbol(f"(double){s.name}", s.lo, s.hi),), 1)])
-        text = position(substitute(substitute(value, self.plan.safe_names), table))
-        return text.replace("vt_floordiv(", "(").replace("%", "/") if "vt_" not in text else "0.0"
+    def _too_large(self, size: DimLike) -> str:
+        """Whether so many bytes cannot be had."""
+        return f"{real(substitute(size, self.plan.safe_names))} > {LARGEST:.1f}"
 
     def shapes(self) -> str:
         lines, at = [], 0
@@ -228,6 +222,8 @@ class PlanPrinter:
                 case p.Call():
                     self._call(i, pad)
                 case p.Allocate(number=number, size=size):
+                    status = "r->status = (int64_t)VT_ERR_OVERFLOW << 32"
+                    self.lines.append(f"{pad}if ({self._too_large(size)}) {{ {status}; return; }}")
                     self.lines.append(f"{pad}if (r->late[{number}]) r->host->release(r->late[{number}]);")
                     self.lines.append(
                         f"{pad}r->late[{number}] = r->host->alloc(64, (size_t){self.pos(size)});"
@@ -235,14 +231,8 @@ class PlanPrinter:
                     self.lines.append(
                         f"{pad}if (!r->late[{number}]) {{ r->status = (int64_t)VT_ERR_MEMORY << 32; return; }}"
                     )
-                case p.BindSymbol(symbol=symbol, operand=operand, node=node):
-                    name = self.plan.safe_names[symbol]
-                    self.lines.append(
-                        f"{pad}{name} = dims[{self.order.index(symbol)}] = *(const int64_t *)({self.address(operand)});"
-                    )
-                    self.lines.append(
-                        f"{pad}if ({name} < 0) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {node}; return; }}"
-                    )
+                case p.BindSymbol():
+                    self._bind(i, pad)
                 case p.Require(left=left, right=right, node=node):
                     word = f"((int64_t)VT_ERR_SHAPE << 32) | {node}"
                     self.lines.append(
@@ -262,6 +252,16 @@ class PlanPrinter:
                     self.lines.append(f"{pad}}}")
                 case p.Publish(output=output, operand=operand, shape=shape):
                     self._publish(output, operand, shape, pad)
+
+    def _bind(self, i: p.BindSymbol, pad: str) -> None:
+        name = self.plan.safe_names[i.symbol]
+        value = f"*(const int64_t *)({self.address(i.operand)})"
+        wrong = f"{name} != {value}" if i.known else f"{name} < 0"
+        if not i.known:
+            self.lines.append(f"{pad}{name} = dims[{self.order.index(i.symbol)}] = {value};")
+        self.lines.append(
+            f"{pad}if ({wrong}) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {i.node}; return; }}"
+        )
 
     def _publish(self, output: int, operand: Operand, shape: tuple[DimLike, ...], pad: str) -> None:
         start = sum(t.rank for _, t in self.plan.outputs[:output])
