@@ -104,6 +104,8 @@ def _tiles(problem: Contraction, target: Target, shape: Shape) -> Iterator[tuple
     for vectors in range(1, min(most, 8) + 1):
         if shape.symbolic_columns and vectors > 3:
             break
+        if shape.symbolic_rows and vectors < min(most, 3):
+            continue  # rows may turn out to be one, and one row needs vectors to overlap
         for rows in range(1, shape.rows + 1):
             total = rows * shape.inner
             if total > 16 or (total * vectors + vectors + 1 > target.vector_registers):
@@ -121,7 +123,7 @@ def tile_cycles(target: Target, item: int, rows: int, vectors: int, k: int, pane
     slow = panel_bytes > target.l2_bytes * 0.7
     stream = vectors * target.vector_bytes / (12 if slow else 32) if streamed else 0.0
     compute, loads = rows * vectors / 2, (rows + vectors) / 2
-    return k * (max(compute, loads, 4.0, stream) + 0.05 * loads + 0.125 * stream) + 15
+    return k * (max(compute, loads, 4.0, stream) + 0.05 * loads + 0.125 * stream + 0.3) + 15
 
 
 def _cycles(problem: Contraction, target: Target, shape: Shape, rows: int, vectors: int) -> float:
