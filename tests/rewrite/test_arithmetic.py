@@ -39,9 +39,13 @@ def _same(fn: str, dtype: DType) -> Callable[[Model], Value]:
     return build
 
 
-def _root(m: Model) -> Value:
-    x = m.input(12)
-    return m.map("pow", m.map("mul", x, x), m.one(g.Expand((12,)), m.constant(np.full(1, 0.5, np.float32))))
+def _root(exponent: float) -> Callable[[Model], Value]:
+    def build(m: Model) -> Value:
+        x = m.input(12)
+        c = m.constant(np.full(1, exponent, np.float32))
+        return m.map("pow", m.map("mul", x, x), m.one(g.Expand((12,)), c))
+
+    return build
 
 
 def _casts(first: DType, *rest: DType) -> Callable[[Model], Value]:
@@ -93,7 +97,8 @@ CASES = [
     Case(r.powers, _with("pow", 3), special=True, tolerance=2e-7, name="3"),
     Case(r.powers, _with("pow", -1), special=True, tolerance=2e-7, name="-1"),
     Case(r.powers, _with("pow", 0), special=True, name="0"),
-    Case(r.powers, _root, special=True, tolerance=2e-7, name="root"),
+    Case(r.powers, _root(0.5), special=True, tolerance=2e-7, name="root"),
+    Case(r.powers, _root(0.75), special=True, tolerance=3e-7, name="root of a cube"),
     Case(r.divide_by_power_of_two, _with("div", 8), special=True),
     Case(r.divide_by_power_of_two, _with("div", -0.25, F16), special=True, name="f16"),
     Case(r.rectify, _with("max", 0), special=True),

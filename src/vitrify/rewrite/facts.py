@@ -112,7 +112,7 @@ def same_count(a: Shape, b: Shape) -> bool:
     return product(a) == product(b)
 
 
-def never_negative(value: Value, depth: int = 4) -> bool:
+def never_negative(value: Value, depth: int = 8) -> bool:
     """Provably >= 0 or NaN, and never -0.0."""
     node = value.node
     known = number(value)
@@ -128,7 +128,9 @@ def never_negative(value: Value, depth: int = 4) -> bool:
             return True
         both = node.op.fn in ("add", "mul", "div", "max", "sqrt")
         return both and never_negative(first, depth - 1) and never_negative(last, depth - 1)
-    if isinstance(node.op, (g.Expand, g.Reshape, g.Permute)) or (
+    if isinstance(node.op, g.Pad) and not (node.op.value >= 0 and copysign(1.0, node.op.value) > 0):
+        return False
+    if isinstance(node.op, (g.Expand, g.Reshape, g.Permute, g.Window, g.Slice, g.Pad)) or (
         isinstance(node.op, g.Reduce) and node.op.combiner == "sum"
     ):
         return never_negative(node.inputs[0], depth - 1)
