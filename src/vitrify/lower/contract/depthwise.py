@@ -55,10 +55,8 @@ class Shape:
         channel = p.batch[-1]
         if channel.extent == 1 or p.lhs.strides.get(channel.name) != 1 or (p.lhs.bounds and p.lhs.fill != 0):
             return None
-        weights_fit = (
-            (emit.packable(p)
-            and isinstance(channel.extent, int))
-            or (p.rhs.dtype is p.accumulate and p.rhs.strides.get(channel.name) == 1 and not p.rhs.bounds)
+        weights_fit = (emit.packable(p) and isinstance(channel.extent, int)) or (
+            p.rhs.dtype is p.accumulate and p.rhs.strides.get(channel.name) == 1 and not p.rhs.bounds
         )
         if not weights_fit or any(channel.name in b.strides for b in (*p.lhs.bounds, *p.rhs.bounds)):
             return None

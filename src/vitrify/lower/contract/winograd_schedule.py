@@ -15,6 +15,7 @@ from vitrify.lower.target import Target
 LEAST_CHANNELS = 16
 GUESS = 32  # a symbolic output extent
 ITEM = 4
+LOST_PER_TASK = 0.05  # of the time, for each task that a second and third core would miss
 MOST_TILES = 64  # in a block
 MARGIN = 0.92  # of the direct time that Winograd has to stay under, for its loss of accuracy
 
@@ -70,7 +71,9 @@ def _best(problem: Contraction, target: Target, sizes: _Sizes, m: int) -> tuple[
             for rows in range(2, min(block, 16) + 1):
                 if rows * vectors + vectors + 1 > target.vector_registers:
                     break
+                missing = max(0, min(4, _wanted(sizes)) - groups * -(-sizes.tiles // block))
                 cycles = _cycles(problem, target, sizes, rows, vectors, block, groups)
+                cycles *= 1 + LOST_PER_TASK * missing
                 if cycles < best[0]:
                     best = (
                         cycles,
@@ -95,12 +98,16 @@ def _blocks(sizes: _Sizes) -> list[int]:
     return sorted(b for b in sizes_of if b <= MOST_TILES) or [min(sizes.tiles, MOST_TILES) or 1]
 
 
+def _wanted(sizes: _Sizes) -> int:
+    """Tasks that the work is worth."""
+    work = 2 * sizes.planes * sizes.tiles * sizes.channels * sizes.outputs
+    return max(1, min(8, work // gemm_schedule.TASK_FLOPS))
+
+
 def _groups(sizes: _Sizes, block: int, panels: int) -> int:
     """Groups of panels, so that there are enough tasks together with the blocks."""
-    work = 2 * sizes.planes * sizes.tiles * sizes.channels * sizes.outputs
-    wanted = max(1, min(8, work // gemm_schedule.TASK_FLOPS))
     blocks = -(-sizes.tiles // block)
-    return max(1, min(-(-wanted // blocks), panels))
+    return max(1, min(-(-_wanted(sizes) // blocks), panels))
 
 
 def _cycles(
@@ -114,12 +121,15 @@ def _cycles(
     for count, height in gemm_schedule.pieces(block, rows, ladder=False):
         tile = gemm_schedule.tile_cycles(target, ITEM, height, vectors, sizes.channels, columns)
         products += count * (tile + 1.5 * height * vectors)
-    products *= sizes.planes * blocks * panels
+    resident = sizes.weight_bytes <= target.l2_bytes * 0.65
+    # The first tile of each panel waits for memory: in every block, or once where the weights then stay.
+    wait = max(0.0, target.vector_bytes / gemm_schedule.STREAM - min(rows, block) / 2)
+    waits = sizes.channels * vectors * wait * (1 if resident else blocks)
+    products = sizes.planes * panels * (blocks * products + waits)
     moved = sizes.planes * block * sizes.channels * ITEM
     held = moved + sizes.planes * block * columns * ITEM
-    resident = sizes.weight_bytes <= target.l2_bytes * 0.65
     room = target.l2_bytes - sizes.weight_bytes if resident else target.l2_bytes * 0.75
-    streamed = 0.0 if resident else blocks * sizes.weight_bytes / gemm_schedule.STREAM
+    streamed = 0.0
     if held > room:
         streamed += blocks * panels * moved / gemm_schedule.STREAM
     if groups > 1:
