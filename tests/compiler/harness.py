@@ -193,7 +193,11 @@ def sample(dtype: DType, shape: Sequence[int], seed: int = 0, *, low: float = -4
     if dtype.is_bool:
         return np.asarray(rng.random(tuple(shape)) < 0.5)
     if dtype.is_float:
-        return np.asarray(rng.uniform(low, high, tuple(shape))).astype(np.float32 if dtype.bits < 64 else np.float64).astype(dtype.numpy)
+        return (
+            np.asarray(rng.uniform(low, high, tuple(shape)))
+            .astype(np.float32 if dtype.bits < 64 else np.float64)
+            .astype(dtype.numpy)
+        )
     first, last = max(int(low), int(dtype.min())), min(int(high), int(dtype.max()))
     return np.asarray(rng.integers(first, last + 1, tuple(shape))).astype(dtype.numpy)
 

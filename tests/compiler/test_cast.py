@@ -24,7 +24,9 @@ def values(dtype: DType) -> Array:
         with np.errstate(over="ignore"):
             return numbers.astype(np.float64 if dtype is F64 else np.float32).astype(dtype.numpy)
     low, high = int(dtype.min()), int(dtype.max())
-    pool = [v for v in (low, low + 1, high, high - 1, 0, 1, -1, 5, 100, 1 << 20, 1 << 40, (1 << 53) + 1) if low <= v <= high]
+    pool = [
+        v for v in (low, low + 1, high, high - 1, 0, 1, -1, 5, 100, 1 << 20, 1 << 40, (1 << 53) + 1) if low <= v <= high
+    ]
     return np.asarray(rng.choice(np.asarray(pool, dtype=object), SIZE)).astype(dtype.compute.numpy).astype(dtype.numpy)
 
 

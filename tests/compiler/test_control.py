@@ -27,7 +27,9 @@ def branch(m: Model | Builder, condition: Value, then: Build, otherwise: Build, 
 def flags(m: Model) -> list[dict[str, np.ndarray]]:
     """The model's feeds with every combination of its bools."""
     names = [k for k, v in m.feeds.items() if v.dtype == np.bool_ and v.ndim == 0]
-    return [{**m.feeds, **{n: np.asarray(bool(i >> k & 1)) for k, n in enumerate(names)}} for i in range(1 << len(names))]
+    return [
+        {**m.feeds, **{n: np.asarray(bool(i >> k & 1)) for k, n in enumerate(names)}} for i in range(1 << len(names))
+    ]
 
 
 def test_branches() -> None:
@@ -35,9 +37,23 @@ def test_branches() -> None:
     c = m.input(np.asarray(True))
     x = m.input(sample(F32, (3, 5)), (N, 5))
     y = m.map("exp", x)
-    m.result(*branch(m, c, lambda b, x, y: [b.map("neg", y), x, x], lambda b, x, y: [x, b.map("add", x, y), b.constant(np.float32(2)) if False else y], x, y), ulps=4)
+    m.result(
+        *branch(
+            m,
+            c,
+            lambda b, x, y: [b.map("neg", y), x, x],
+            lambda b, x, y: [x, b.map("add", x, y), b.constant(np.float32(2)) if False else y],
+            x,
+            y,
+        ),
+        ulps=4,
+    )
     m.result(*branch(m, c, lambda b: b.constant(sample(I8, (4,))), lambda b: b.constant(sample(I8, (4,), 1))))
-    m.result(*branch(m, m.map("not", c), lambda b, x: b.reduce("sum", x, (1,)), lambda b, x: b.reduce("max", x, (1,)), x), ulps=8, scale=8)
+    m.result(
+        *branch(m, m.map("not", c), lambda b, x: b.reduce("sum", x, (1,)), lambda b, x: b.reduce("max", x, (1,)), x),
+        ulps=8,
+        scale=8,
+    )
     m.check(*flags(m), {"x0": np.asarray(False), "x1": sample(F32, (0, 5))})
 
 
@@ -75,7 +91,9 @@ def test_scan(trips: DimLike) -> None:
     size = 4 if isinstance(trips, Dim) else trips
     h, w = m.input(sample(F32, (2, 8))), m.input(sample(F32, (8, 8), 1, low=-0.5, high=0.5))
     xs = m.input(sample(F32, (size, 2, 8), 2), (trips, 2, 8))
-    op = g.Scan(body([("t", I64, ()), ("h", F32, (2, 8)), ("xt", F32, (2, 8)), ("w", F32, (8, 8))], recurrent), trips, 1, 1)
+    op = g.Scan(
+        body([("t", I64, ()), ("h", F32, (2, 8)), ("xt", F32, (2, 8)), ("w", F32, (8, 8))], recurrent), trips, 1, 1
+    )
     last, stacked, positions = m.add(op, h, xs, w)
     m.result(m.map("neg", last), last, stacked, positions, m.reduce("sum", stacked, (0,)), ulps=64, scale=4)
     more = [{**m.feeds, "x2": sample(F32, (k, 2, 8), k)} for k in (0, 1, 2, 7)] if isinstance(trips, Dim) else []
@@ -135,7 +153,11 @@ def test_scan_with_branches_and_softmax_inside() -> None:
         (new,) = branch(b, even, lambda b, h, p: b.map("add", h, p), lambda b, h, p: b.flip(h, 1), h, p)
         return [new, b.concat([new, p], 0)]
 
-    m.result(*m.add(g.Scan(body([("t", I64, ()), ("h", F32, (5, 33)), ("x", F32, (5, 33))], step), 6, 1, 1), h, xs), ulps=64, scale=4)
+    m.result(
+        *m.add(g.Scan(body([("t", I64, ()), ("h", F32, (5, 33)), ("x", F32, (5, 33))], step), 6, 1, 1), h, xs),
+        ulps=64,
+        scale=4,
+    )
     m.check()
 
 
@@ -154,8 +176,22 @@ def test_late_dims() -> None:
     d = bind(m, k, "k0")
     line = m.iota((d,), 0)
     wide = m.expand_to(m.reshape(x, (3, 4, 1)), (3, 4, d))
-    m.result(line, m.map("mul", line, line), m.reduce("sum", line, (0,)), wide, m.permute(wide, (2, 0, 1)), m.reshape(wide, (12 * d,)))
-    m.result(m.pad(x, (0, d), (d, 0), 1), m.concat([line, line], 0), m.reduce("sum", wide, (2,)), m.reduce("max", m.cast(wide, F32), (0, 1)), ulps=16, scale=64)
+    m.result(
+        line,
+        m.map("mul", line, line),
+        m.reduce("sum", line, (0,)),
+        wide,
+        m.permute(wide, (2, 0, 1)),
+        m.reshape(wide, (12 * d,)),
+    )
+    m.result(
+        m.pad(x, (0, d), (d, 0), 1),
+        m.concat([line, line], 0),
+        m.reduce("sum", wide, (2,)),
+        m.reduce("max", m.cast(wide, F32), (0, 1)),
+        ulps=16,
+        scale=64,
+    )
     e = bind(m, m.map("add", m.reduce("sum", line, (0,)), m.constant(2, I64)), "k1")
     m.result(m.iota((e,), 0, U8), m.cast(m.dim(e * d), F32))
     m.check(*({**m.feeds, "x0": np.asarray(v)} for v in (0, 1, 16, 33)))
@@ -255,7 +291,12 @@ def test_reshape_to_a_late_size_that_disagrees() -> None:
 def test_sizes_that_become_negative() -> None:
     m = Model()
     x = m.input(sample(F32, (5, 3)), (N, 3))
-    m.result(m.slice(x, (2, 0), (1, 1), (N - 2, 3)), m.reduce("sum", m.slice(x, (2, 0), (1, 1), (N - 2, 3)), (0,)), ulps=8, scale=8)
+    m.result(
+        m.slice(x, (2, 0), (1, 1), (N - 2, 3)),
+        m.reduce("sum", m.slice(x, (2, 0), (1, 1), (N - 2, 3)), (0,)),
+        ulps=8,
+        scale=8,
+    )
     session = m.check({"x0": sample(F32, (2, 3))})
     with pytest.raises(ShapeError):
         session.run(None, {"x0": sample(F32, (1, 3))})
@@ -286,7 +327,13 @@ def test_division_in_reductions_epilogues_and_padding() -> None:
     q = m.map("quotient", x, y)
     m.result(m.reduce("sum", q, (1,)), m.reduce("sum", q, (0,)), m.pad(q, (1, 2), (3, 1), 9), m.concat([q, x, q], 1))
     w = m.input(np.ones((19, 21), np.int32))
-    m.result(m.map("quotient", m.contract(x, w, over=((1,), (0,))), m.expand_to(m.reduce("max", y, (1,), keepdims=True), (5, 21))))
+    m.result(
+        m.map(
+            "quotient",
+            m.contract(x, w, over=((1,), (0,))),
+            m.expand_to(m.reduce("max", y, (1,), keepdims=True), (5, 21)),
+        )
+    )
     session = m.check()
     bad = m.feeds["x1"].copy()
     bad[4, 18] = 0

@@ -45,7 +45,11 @@ def test_of_what_is_computed() -> None:
     found = m.gather(value, 1, i)
     m.result(found, m.reduce("sum", found, (1,)), m.map("add", found, m.constant(sample(F32, (23,), 5))), ulps=32)
     j = m.map("floormod", m.map("add", i, m.scalar(5, i)), m.scalar(13, i))
-    m.result(m.gather(x, 0, j), m.gather(m.gather(x, 0, i), 0, m.map("floormod", j, m.scalar(7, j))), m.gather(m.flip(x, 0), 0, j))
+    m.result(
+        m.gather(x, 0, j),
+        m.gather(m.gather(x, 0, i), 0, m.map("floormod", j, m.scalar(7, j))),
+        m.gather(m.flip(x, 0), 0, j),
+    )
     m.result(m.pad(m.gather(x, 0, i), (1, 0), (0, 2), 3), m.concat([m.gather(x, 0, i), m.gather(x, 0, j)], 1))
     m.check()
 
@@ -54,8 +58,15 @@ def test_symbolic() -> None:
     m = Model()
     x = m.input(sample(F32, (5, 18)), (N, 18))
     i = m.input(np.asarray([4, 0, 2]), (Dim.symbol("k"),))
-    m.result(m.gather(x, 0, i), m.gather(m.map("neg", x), 0, i), m.map("add", m.gather(x, 0, i), m.constant(sample(F32, (18,), 1))))
-    m.check({"x0": sample(F32, (1, 18)), "x1": np.zeros(40, np.int64)}, {"x0": sample(F32, (0, 18)), "x1": np.zeros(0, np.int64)})
+    m.result(
+        m.gather(x, 0, i),
+        m.gather(m.map("neg", x), 0, i),
+        m.map("add", m.gather(x, 0, i), m.constant(sample(F32, (18,), 1))),
+    )
+    m.check(
+        {"x0": sample(F32, (1, 18)), "x1": np.zeros(40, np.int64)},
+        {"x0": sample(F32, (0, 18)), "x1": np.zeros(0, np.int64)},
+    )
 
 
 @pytest.mark.parametrize("bad", [13, -1, 1 << 40, -(1 << 62)])

@@ -24,14 +24,35 @@ def movements(m: Model, x: Value) -> list[Value]:
     found = [m.permute(x, perm) for perm in ((2, 0, 1), (1, 0, 2), (0, 2, 1), (2, 1, 0))]
     found += [m.reshape(x, shape) for shape in ((n * p, q), (n, p * q), (q, n, p), (n * p * q,), (1, n, 1, p, q, 1))]
     found += [m.flip(x, 0), m.flip(x, 2), m.flip(x, 0, 1, 2)]
-    found += [m.pad(x, low, high, v) for low, high, v in [((0, 0, 3), (0, 0, 2), 1), ((2, 0, 0), (0, 1, 0), -3), ((1, 2, 3), (4, 5, 6), 2), ((0, 0, 17), (0, 0, 0), 0)]]
-    found += [m.permute(m.pad(m.flip(x, 2), (1, 0, 1), (0, 1, 2), 5), (2, 1, 0)), m.flip(m.pad(m.permute(x, (2, 0, 1)), (1, 1, 1), (1, 1, 1), 4), 0)]
+    found += [
+        m.pad(x, low, high, v)
+        for low, high, v in [
+            ((0, 0, 3), (0, 0, 2), 1),
+            ((2, 0, 0), (0, 1, 0), -3),
+            ((1, 2, 3), (4, 5, 6), 2),
+            ((0, 0, 17), (0, 0, 0), 0),
+        ]
+    ]
+    found += [
+        m.permute(m.pad(m.flip(x, 2), (1, 0, 1), (0, 1, 2), 5), (2, 1, 0)),
+        m.flip(m.pad(m.permute(x, (2, 0, 1)), (1, 1, 1), (1, 1, 1), 4), 0),
+    ]
     if b and c and a:
-        found += [m.slice(x, (0, b - 1, c - 1), (1, -1, -1), x.shape), m.slice(x, (a - 1, 0, 0), (-1, 2, 3), (n, -(-b // 2), -(-c // 3)))]
-        found += [m.slice(x, (0, 0, c - 1), (1, 1, -2), (n, p, -(-c // 2))), m.slice(x, (0, b // 2, 0), (1, 1, 1), (n, b - b // 2, c))]
+        found += [
+            m.slice(x, (0, b - 1, c - 1), (1, -1, -1), x.shape),
+            m.slice(x, (a - 1, 0, 0), (-1, 2, 3), (n, -(-b // 2), -(-c // 3))),
+        ]
+        found += [
+            m.slice(x, (0, 0, c - 1), (1, 1, -2), (n, p, -(-c // 2))),
+            m.slice(x, (0, b // 2, 0), (1, 1, 1), (n, b - b // 2, c)),
+        ]
         found += [m.slice(x, (0, 0, 0), (1, 1, 1), (n, 0, q))]
     if b >= 3 and c >= 5:
-        found += [m.window(x, (1, 2), (3, 2), (2, 1), (1, 3)), m.window(x, (2,), (3,), (2,), (2,)), m.permute(m.window(x, (1,), (3,), (1,), (1,)), (0, 3, 1, 2))]
+        found += [
+            m.window(x, (1, 2), (3, 2), (2, 1), (1, 3)),
+            m.window(x, (2,), (3,), (2,), (2,)),
+            m.permute(m.window(x, (1,), (3,), (1,), (1,)), (0, 3, 1, 2)),
+        ]
     if a == 1 or b == 1 or c == 1:
         found += [m.expand_to(x, tuple(4 + i if isinstance(s, int) and s == 1 else s for i, s in enumerate(x.shape)))]
     return found
@@ -98,7 +119,19 @@ def test_concat(axis: int) -> None:
     x = m.input(sample(F32, (3, 5, 7)))
     whole = m.concat([piece(m, x) for piece in PIECES], axis)
     m.result(whole, ulps=3)
-    m.result(m.map("abs", m.concat([m.map("neg", x), x, m.slice(x, (0, 0, 0), (1, 1, 1), tuple(0 if i == axis else s for i, s in enumerate(x.shape)))], axis)))
+    m.result(
+        m.map(
+            "abs",
+            m.concat(
+                [
+                    m.map("neg", x),
+                    x,
+                    m.slice(x, (0, 0, 0), (1, 1, 1), tuple(0 if i == axis else s for i, s in enumerate(x.shape))),
+                ],
+                axis,
+            ),
+        )
+    )
     m.result(m.concat([m.concat([m.map("exp", x), x], axis), m.concat([x, m.map("tanh", x)], axis)], axis), ulps=3)
     m.check()
 
@@ -126,7 +159,14 @@ def test_views_of_one_result(reverse: bool) -> None:
     m = Model()
     x = m.input(sample(F32, (3, 4, 5)))
     y = m.map("exp", x)
-    values = [y, m.reshape(y, (12, 5)), m.permute(y, (2, 1, 0)), y, m.reshape(m.permute(y, (1, 0, 2)), (60,)), m.flip(y, 0)]
+    values = [
+        y,
+        m.reshape(y, (12, 5)),
+        m.permute(y, (2, 1, 0)),
+        y,
+        m.reshape(m.permute(y, (1, 0, 2)), (60,)),
+        m.flip(y, 0),
+    ]
     m.result(*(values[::-1] if reverse else values), ulps=3)
     m.check()
 
@@ -136,14 +176,21 @@ def test_inputs_and_constants_as_results() -> None:
     x = m.input(sample(F32, (3, 4)))
     k = m.constant(sample(I8, (2, 5)))
     one = m.constant(np.asarray(2.5, np.float32))
-    m.result(x, x, k, k, one, m.reshape(x, (12,)), m.permute(k, (1, 0)), m.fill(7, I64, (3,)), m.fill(True, BOOL, (2, 1)))
+    m.result(
+        x, x, k, k, one, m.reshape(x, (12,)), m.permute(k, (1, 0)), m.fill(7, I64, (3,)), m.fill(True, BOOL, (2, 1))
+    )
     m.check()
     m.check(level=0)
 
 
 def test_no_inputs() -> None:
     m = Model()
-    m.result(m.iota((3, 7), 1), m.map("mul", m.iota((5,), 0, F32), m.fill(0.5, F32, (5,))), m.iota((2, 3, 4), 0, I8), m.dim(12))
+    m.result(
+        m.iota((3, 7), 1),
+        m.map("mul", m.iota((5,), 0, F32), m.fill(0.5, F32, (5,))),
+        m.iota((2, 3, 4), 0, I8),
+        m.dim(12),
+    )
     m.check()
 
 
@@ -155,10 +202,29 @@ def test_transposes_large_enough_to_be_split() -> None:
     m.check(threads=2)
 
 
-@pytest.mark.parametrize(("first", "second"), [("i0", "i1"), ("task", "tail"), ("row", "at"), ("a1", "k0"), ("x0", "x1"), ("dims", "bufs"), ("int32_t", "n0_n1_")], ids=str)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("i0", "i1"),
+        ("task", "tail"),
+        ("row", "at"),
+        ("a1", "k0"),
+        ("x0", "x1"),
+        ("dims", "bufs"),
+        ("int32_t", "n0_n1_"),
+    ],
+    ids=str,
+)
 def test_dims_may_have_any_name(first: str, second: str) -> None:
     m = Model()
     n, k = Dim.symbol(first), Dim.symbol(second)
     x, w = m.input(sample(F32, (30, 17)), (n, k)), m.input(sample(F32, (17, 33)), (k, 33))
-    m.result(m.permute(x, (1, 0)), m.reduce("sum", x, (1,)), m.pad(x, (1, n), (k, 2), 1), m.contract(x, w, over=((1,), (0,))), ulps=64, scale=16)
+    m.result(
+        m.permute(x, (1, 0)),
+        m.reduce("sum", x, (1,)),
+        m.pad(x, (1, n), (k, 2), 1),
+        m.contract(x, w, over=((1,), (0,))),
+        ulps=64,
+        scale=16,
+    )
     m.check()

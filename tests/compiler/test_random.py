@@ -16,7 +16,9 @@ from vitrify.ir.interpret import interpret
 from vitrify.ir.scalar import SCALAR
 
 # Division by zero is an error of the run, and tested elsewhere.
-WHOLE = tuple(n for n, row in SCALAR.items() if set(row.dtypes) & set(INTS) and n not in ("quotient", "floormod", "fmod"))
+WHOLE = tuple(
+    n for n, row in SCALAR.items() if set(row.dtypes) & set(INTS) and n not in ("quotient", "floormod", "fmod")
+)
 # Where rounding errors do not become other numbers: no casts to integers, no comparisons of floats.
 SMOOTH = tuple(n for n in WELL_CONDITIONED if n not in ("where",))
 
@@ -44,14 +46,29 @@ def compare(case: Case, got: list[Array], wanted: list[Array]) -> None:
         assert_close(a, b, ulps=64 * 2.0 ** (dtype.mantissa - mantissa), scale=largest, what=f"y{i}: {case!r}"[:6000])
 
 
-def graphs(dtypes: Sequence[DType], functions: Sequence[str], number: int, examples: int, act: Callable[[Case], None], *, exclude: Sequence[str] = (), nodes: int = 7) -> None:
+def graphs(
+    dtypes: Sequence[DType],
+    functions: Sequence[str],
+    number: int,
+    examples: int,
+    act: Callable[[Case], None],
+    *,
+    exclude: Sequence[str] = (),
+    nodes: int = 7,
+) -> None:
     """``act`` on ``examples`` graphs that the seed ``number`` alone decides."""
     from tests.random_graphs import STRUCTURES
 
     structures = tuple(s for s in STRUCTURES if s not in exclude)
 
     @seed(number)
-    @settings(max_examples=examples, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(random_graphs(dtypes=dtypes, functions=functions, structures=structures, max_nodes=nodes))
     def run(case: Case) -> None:
         act(case)
@@ -79,9 +96,13 @@ def test_another_target() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(10, 30))
-@pytest.mark.parametrize("dtypes", [(*INTS, BOOL), (F32, F64), (F32, I64, I32, I8)], ids=["integers", "floats", "mixed"])
+@pytest.mark.parametrize(
+    "dtypes", [(*INTS, BOOL), (F32, F64), (F32, I64, I32, I8)], ids=["integers", "floats", "mixed"]
+)
 def test_more(dtypes: tuple[DType, ...], number: int) -> None:
     exact = not set(dtypes) & set(FLOATS)
     levels = (number % 4,)
     exclude = () if exact else ("cast",)
-    graphs(dtypes, WHOLE if exact else SMOOTH, number, 15, lambda case: run_all(case, levels), exclude=exclude, nodes=12)
+    graphs(
+        dtypes, WHOLE if exact else SMOOTH, number, 15, lambda case: run_all(case, levels), exclude=exclude, nodes=12
+    )

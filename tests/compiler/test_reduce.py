@@ -63,7 +63,9 @@ def test_sizes(axes: tuple[int, ...]) -> None:
     x = m.input(numbers(F32, (5, 7)), (n, k))
     for combiner in ("sum", "prod", "min", "max"):
         m.result(m.reduce(combiner, x, axes), **tolerance(F32, combiner))
-    m.result(m.reduce("any", m.map("gt", x, m.scalar(1.0, x)), axes), m.reduce("all", m.map("gt", x, m.scalar(0.0, x)), axes))
+    m.result(
+        m.reduce("any", m.map("gt", x, m.scalar(1.0, x)), axes), m.reduce("all", m.map("gt", x, m.scalar(0.0, x)), axes)
+    )
     m.check(*({"x0": numbers(F32, (a, b), a + b)} for a in SIZES for b in SIZES))
 
 
@@ -72,7 +74,12 @@ def test_static_sizes(size: int) -> None:
     m = Model()
     x, y = m.input(numbers(F32, (3, size))), m.input(numbers(F32, (size, 3)))
     for combiner in ("sum", "max"):
-        m.result(m.reduce(combiner, x, (1,)), m.reduce(combiner, y, (0,)), m.reduce(combiner, x, (0, 1)), **tolerance(F32, combiner))
+        m.result(
+            m.reduce(combiner, x, (1,)),
+            m.reduce(combiner, y, (0,)),
+            m.reduce(combiner, x, (0, 1)),
+            **tolerance(F32, combiner),
+        )
     m.check()
 
 
@@ -164,8 +171,18 @@ def test_reductions_of_movement_and_of_reductions() -> None:
     x = m.input(sample(F32, (6, 10, 12)))
     s = m.reduce("sum", x, (2,))
     m.result(s, m.reduce("max", s, (0,)), m.map("mul", x, m.unsqueeze(s, 2)), ulps=16, scale=16)
-    m.result(m.reduce("sum", m.permute(x, (2, 0, 1)), (0, 2)), m.reduce("sum", m.reshape(x, (12, 60)), (0,)), ulps=16, scale=16)
-    m.result(m.reduce("sum", m.pad(x, (0, 1, 2), (1, 0, 3), 2), (1, 2)), m.reduce("max", m.concat([x, m.map("neg", x)], 1), (1,)), ulps=32, scale=32)
+    m.result(
+        m.reduce("sum", m.permute(x, (2, 0, 1)), (0, 2)),
+        m.reduce("sum", m.reshape(x, (12, 60)), (0,)),
+        ulps=16,
+        scale=16,
+    )
+    m.result(
+        m.reduce("sum", m.pad(x, (0, 1, 2), (1, 0, 3), 2), (1, 2)),
+        m.reduce("max", m.concat([x, m.map("neg", x)], 1), (1,)),
+        ulps=32,
+        scale=32,
+    )
     windows = m.window(m.pad(x, (0, 1, 1), (0, 1, 1), float("-inf")), (1, 2), (3, 3), (2, 2), (1, 1))
     m.result(m.reduce("max", windows, (3, 4)), m.reduce("argmax", m.reshape(windows, (*windows.shape[:3], 9)), (3,)))
     m.result(m.reduce("sum", m.cast(m.map("gt", x, m.scalar(0.0, x)), I64), (0, 1, 2)))

@@ -28,12 +28,17 @@ def arguments(dtype: DType, count: int, seed: int, *, divisor: bool) -> list[Arr
         return [rng.random(SIZE) < 0.5 for _ in range(count)]
     if dtype.is_float:
         kinds = [rng.choice(SPECIAL, SIZE), rng.uniform(-3, 3, SIZE), rng.uniform(-50, 50, SIZE)]
-        arrays = [np.select([rng.random(SIZE) < 0.4, rng.random(SIZE) < 0.6], kinds[:2], kinds[2]) for _ in range(count)]
+        arrays = [
+            np.select([rng.random(SIZE) < 0.4, rng.random(SIZE) < 0.6], kinds[:2], kinds[2]) for _ in range(count)
+        ]
         with np.errstate(over="ignore"):
             return [a.astype(np.float64 if dtype is F64 else np.float32).astype(dtype.numpy) for a in arrays]
     low, high = int(dtype.min()), int(dtype.max())
     pool = [v for v in (*WHOLE, low, low + 1, high, high - 1) if low <= v <= high]
-    found = [rng.choice(np.asarray(pool, dtype=object), SIZE).astype(dtype.compute.numpy).astype(dtype.numpy) for _ in range(count)]
+    found = [
+        rng.choice(np.asarray(pool, dtype=object), SIZE).astype(dtype.compute.numpy).astype(dtype.numpy)
+        for _ in range(count)
+    ]
     if divisor:
         wide = found[-1].astype(dtype.compute.numpy)
         found[-1] = np.where(wide == 0, dtype.compute.numpy.type(1), wide).astype(dtype.numpy)
@@ -50,7 +55,9 @@ def add_row(m: Model, row: ScalarFunction, dtype: DType, seed: int) -> None:
         arrays[1] = (np.arange(SIZE) % bits).astype(dtype.compute.numpy).astype(dtype.numpy)
     values = [m.input(a) for a in arrays]
     exact = row.ulp == 0 and row.name != "fma" and not (row.name == "fmod" and dtype.is_float)
-    m.result(m.map(row.name, *values), ulps=0 if exact else row.ulp + 1 + (ORACLE.get(row.name, 0) if dtype is F64 else 0))
+    m.result(
+        m.map(row.name, *values), ulps=0 if exact else row.ulp + 1 + (ORACLE.get(row.name, 0) if dtype is F64 else 0)
+    )
 
 
 def rows(dtype: DType) -> list[ScalarFunction]:
@@ -88,7 +95,9 @@ def test_without_vectors(dtype: DType) -> None:
     names = [r.name for r in rows(dtype) if r.ulp == 0]
     for name in names:
         row = SCALAR[name]
-        for values in itertools.islice(zip(*arguments(dtype, row.arity, 5, divisor=name in DIVISION and dtype.is_int), strict=True), 3):
+        for values in itertools.islice(
+            zip(*arguments(dtype, row.arity, 5, divisor=name in DIVISION and dtype.is_int), strict=True), 3
+        ):
             arrays = [np.asarray(v) for v in values]
             if name == "where":
                 arrays[0] = np.asarray(True)

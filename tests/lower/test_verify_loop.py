@@ -13,10 +13,10 @@ from vitrify.lower import loop as L
 from vitrify.lower.loop import Buffer, Kernel, Literal, Register, Stmt, VType, zero
 from vitrify.lower.verify_loop import verify_kernel
 
-N, I = Dim.symbol("n"), Dim.index("i", 8)
+N, INDEX = Dim.symbol("n"), Dim.index("i", 8)
 X = Register("x", VType(F32, 8))
-LOAD = L.Load("a", I * 8, VType(F32, 8))
-COPY = (L.Let(X, LOAD), L.Store("b", I * 8, X))
+LOAD = L.Load("a", INDEX * 8, VType(F32, 8))
+COPY = (L.Let(X, LOAD), L.Store("b", INDEX * 8, X))
 
 
 def kernel(*body: Stmt, status: bool = False) -> Kernel:
@@ -26,7 +26,7 @@ def kernel(*body: Stmt, status: bool = False) -> Kernel:
 
 
 def loop(*body: Stmt) -> L.For:
-    return L.For(I, 8, body)
+    return L.For(INDEX, 8, body)
 
 
 def test_what_is_well_formed_passes() -> None:
@@ -36,15 +36,15 @@ def test_what_is_well_formed_passes() -> None:
 
 
 BROKEN: dict[str, tuple[tuple[Stmt, ...], str]] = {
-    "register": ((loop(L.Store("b", I, X)),), "register 'x' is not declared"),
+    "register": ((loop(L.Store("b", INDEX, X)),), "register 'x' is not declared"),
     "scope": ((loop(L.Let(X, LOAD)), L.Store("b", 0, X)), "register 'x' is not declared"),
     "twice": ((loop(L.Let(X, LOAD), L.Let(X, LOAD)),), "declared twice in one block"),
     "type of a register": ((L.Let(Register("x", VType(F64, 8)), LOAD),), "a register of f64x8 is given f32x8"),
     "buffer": ((L.Let(X, L.Load("z", 0, VType(F32, 8))),), "no memory is called 'z'"),
     "dtype of a buffer": ((L.Let(Register("x", VType(I32)), L.Load("a", 0, VType(I32))),), "'a' holds f32, not i32"),
     "read only": ((L.Store("a", 0, zero(F32)),), "'a' is only read"),
-    "position": ((L.Store("b", Dim.symbol("m") + I, zero(F32)),), "mentions i, m, not in scope"),
-    "position after a loop": ((loop(), L.Store("b", I, zero(F32))), "mentions i, not in scope"),
+    "position": ((L.Store("b", Dim.symbol("m") + INDEX, zero(F32)),), "mentions i, m, not in scope"),
+    "position after a loop": ((loop(), L.Store("b", INDEX, zero(F32))), "mentions i, not in scope"),
     "count": ((L.Store("b", 0, zero(F32, 8), Dim.symbol("tail")),), "tail mentions tail"),
     "lanes": ((L.Store("b", 0, L.Apply("add", (zero(F32), zero(F32, 8)))),), "the lanes differ"),
     "dtypes": ((L.Store("b", 0, L.Apply("add", (zero(F32), zero(F64)))),), "one dtype"),
@@ -57,8 +57,8 @@ BROKEN: dict[str, tuple[tuple[Stmt, ...], str]] = {
     "number of lanes": ((L.Store("b", 0, zero(F32, 12)),), "12 lanes are no power of two"),
     "condition": ((L.If(zero(I64), ()),), "the condition is i64x1"),
     "break": ((L.Break(),), "a break outside any loop"),
-    "bind": ((L.Bind(I, zero(F32)),), "i is bound to f32x1"),
-    "loop": ((L.For(I, N, (), 1, True),), "a loop to n by 1, unrolled"),
+    "bind": ((L.Bind(INDEX, zero(F32)),), "i is bound to f32x1"),
+    "loop": ((L.For(INDEX, N, (), 1, True),), "a loop to n by 1, unrolled"),
     "failure": ((L.Fail(1, 0),), "without a buffer 'status'"),
     "prefetch": ((L.Prefetch("z", 0),), "no memory is called 'z'"),
 }
@@ -77,8 +77,12 @@ def test_what_is_broken_is_named(name: str) -> None:
 def test_parameters() -> None:
     good = kernel()
     twice = replace(good, buffers=(*good.buffers, Buffer("a", F64)))
-    tile = replace(good, body=(L.Tile("t", F32, I),))
-    for broken, message in ((twice, "'a' is declared twice"), (replace(good, tasks=I), "number of tasks"), (tile, "tile 't'")):
+    tile = replace(good, body=(L.Tile("t", F32, INDEX),))
+    for broken, message in (
+        (twice, "'a' is declared twice"),
+        (replace(good, tasks=INDEX), "number of tasks"),
+        (tile, "tile 't'"),
+    ):
         with pytest.raises(VerifyError, match=message):
             verify_kernel(broken)
 
