@@ -37,6 +37,7 @@ from vitrify.lower.loop import (
     scratch_bytes,
 )
 from vitrify.lower.target import EXTENSIONS, V3, V4, Target, with_extensions
+from vitrify.lower.verify_loop import verify_kernel
 
 Array = np.ndarray[Any, Any]
 PAGE = mmap.PAGESIZE
@@ -183,6 +184,8 @@ class Program:
     def __init__(self, problem: Contraction, target: Target, schedule: Schedule | None = None) -> None:
         self.problem = problem
         self.lowered: Lowered = lower_contraction(problem, target, schedule, name="kernel")
+        for kernel in self.lowered.kernels:
+            verify_kernel(kernel)
         sources = tuple(kernel_source(k, target) for k in self.lowered.kernels)
         self.sources = sources
         library = _library(sources, target)
