@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,9 +83,6 @@ def main(number: int, count: int) -> int:
     def run(case: test_random.Case) -> None:
         nonlocal done
         done += 1
-        trace = os.environ.get("VITRIFY_TRACE_CASES")
-        if trace:
-            Path(trace).write_text(repr(case))
         test_random.run_all(case, (3,), compiler=compiler)
 
     test_random.graphs((F32, I64, U8, BOOL), test_random.SMOOTH, number, count, run, exclude=("cast",))

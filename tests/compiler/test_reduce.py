@@ -9,7 +9,7 @@ import pytest
 
 from tests.compiler.harness import Array, Model, kernel_count, sample
 from vitrify.ir.dims import Dim
-from vitrify.ir.dtypes import BF16, BOOL, F16, F32, F64, I4, I8, I16, I32, I64, U8, U32, U64, DType
+from vitrify.ir.dtypes import BF16, BOOL, F16, F32, F64, I4, I8, I16, I32, I64, U4, U8, U32, U64, DType
 from vitrify.ir.graph import Value
 
 N = Dim.symbol("n")
@@ -193,4 +193,15 @@ def test_sums_long_enough_to_be_split() -> None:
     m = Model()
     x = m.input(sample(F32, (3, 100_000)), (N, 100_000))
     m.result(m.reduce("sum", x, (1,)), m.reduce("sum", x, (0,)), m.reduce("sum", x, (0, 1)), ulps=64, scale=1e3)
+    m.check()
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, I4, U4, I8, U64, BOOL], ids=str)
+def test_of_nothing(dtype: DType) -> None:
+    """The element that changes nothing: of the dtype itself, not of the wider one it computes in."""
+    m = Model()
+    x = m.input(sample(dtype, (0, 3)), (N, 3))
+    y = m.input(sample(dtype, (2, 0)))
+    for combiner in combiners(dtype):
+        m.result(m.reduce(combiner, x, (0,)), m.reduce(combiner, y, (1,)), m.reduce(combiner, x, (0, 1)))
     m.check()

@@ -35,6 +35,7 @@ class Accumulator:
         assert isinstance(op, g.Reduce)
         self.builder, self.node, self.combiner = builder, node, op.combiner
         self.dtype = node.inputs[0].dtype.compute
+        self.start = identity(op.combiner, node.inputs[0].dtype)  # 4-bit integers compute in 8 bits
         self.positional = op.combiner.startswith("arg")
         self.folding = builder.inner_vector
         self.lanes = builder.schedule.lanes if builder.vector else 1
@@ -44,9 +45,8 @@ class Accumulator:
         self.place = Register(f"{stem}_at", VType(I64, self.lanes))
 
     def declare(self, statements: list[Stmt]) -> None:
-        start = identity(self.combiner, self.dtype)
         for register in self.registers:
-            statements.append(L.Let(register, Literal(start, register.type)))
+            statements.append(L.Let(register, Literal(self.start, register.type)))
         if self.positional:
             statements.append(L.Let(self.place, Literal(-1, self.place.type)))
 
@@ -61,7 +61,7 @@ class Accumulator:
         if emitter.count is not None:
             inside = emitter.apply("lt", L.Lanes(VType(I64, self.lanes)), L.Position(emitter.count))
             value = emitter.apply(
-                "where", inside, value, Literal(identity(self.combiner, self.dtype), VType(self.dtype, 1))
+                "where", inside, value, Literal(self.start, VType(self.dtype, 1))
             )
         emitter.statements.append(L.Assign(register, L.Apply(COMBINE[self.combiner], (register, value))))
 
