@@ -224,7 +224,7 @@ def _has_units(problem: Contraction, inner: bool) -> bool:
 def _single(
     problem: Contraction, shape: Shape, panels: int, steps: int, row_block: int, panel_block: int
 ) -> bool:
-    """Whether all of it is one task for sure."""
-    axes = (*problem.batch, *problem.left, *problem.right)
+    """Whether all of it is one task for sure, of a size that scratch memory can have."""
+    axes = (*problem.batch, *problem.left, *problem.right, *problem.contracted)
     static = all(isinstance(a.extent, int) for a in axes)
     return static and shape.outer == 1 and panel_block >= panels and row_block >= steps
