@@ -30,6 +30,7 @@ def _atom(atom: Atom) -> str:
     a, b = (position(x) for x in atom.args)
     if atom.kind in ("floordiv", "mod"):
         if provably_nonnegative(atom.args[0]):
+            b = f"({b})" if " * " in b else b
             return f"({a} {'/' if atom.kind == 'floordiv' else '%'} {b})"
         return f"vt_{'floordiv' if atom.kind == 'floordiv' else 'floormod'}({a}, {b})"
     return f"vt_{atom.kind}({a}, {b})"

@@ -236,7 +236,7 @@ class KernelPrinter:
                     return self._data(arg)
                 return f"({self.defs.type(d.type)})({self._data(arg)})"
             case L.Position(value=value, dtype=dtype):
-                return f"({self.defs.type(VType(dtype, 1))}){self._position(value)}"
+                return f"({self.defs.type(VType(dtype, 1))})({self._position(value)})"
             case L.Lanes(type=type_):
                 if type_.lanes == 1:
                     return "0"
