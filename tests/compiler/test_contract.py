@@ -6,12 +6,12 @@ import pytest
 
 from tests.compiler.harness import Model, kernel_count, sample
 from vitrify.ir.dims import Dim
-from vitrify.ir.dtypes import BF16, F16, F32, F64, I8, I32, I64, U8, DType
+from vitrify.ir.dtypes import BF16, F16, F32, F64, I8, I32, I64, U8, U32, DType
 
 N, K = Dim.symbol("n"), Dim.symbol("k", 1)
 
 
-@pytest.mark.parametrize("dtype", [F32, F64, F16, BF16, I8, U8, I32, I64], ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64, F16, BF16, I8, U8, I32, U32, I64], ids=str)
 def test_dtypes_and_accumulators(dtype: DType) -> None:
     m = Model()
     x, y = m.input(sample(dtype, (5, 17))), m.input(sample(dtype, (17, 19), 1))

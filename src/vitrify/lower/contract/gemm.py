@@ -119,7 +119,7 @@ def _place_right(
         return rhs, {}
     outer = tuple(a for a in geometry.outer if a.extent != 1 and rhs.strides.get(a.name, 0) != 0)
     buffer = f"{name}_rhs"
-    stored = PAIR if rhs.dtype is PAIR else problem.accumulate
+    stored = PAIR if problem.paired else problem.accumulate
     if mode == PACKED:
         lowered.constants[buffer] = pack(rhs, outer, geometry.order, problem.right[-1], panels, stored)
     else:

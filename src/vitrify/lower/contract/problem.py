@@ -85,6 +85,7 @@ class Contraction:
     dims: tuple[str, ...] = ()  # symbols that extents, strides and offsets mention
     accurate: bool = False
     precision: DType = F32
+    paired: bool = False  # both operands hold two neighbouring bf16 terms in each u32
 
     @property
     def lane_axis(self) -> Axis | None:

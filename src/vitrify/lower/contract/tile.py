@@ -122,7 +122,7 @@ class TileWriter:
     ) -> Body:  # fmt: skip
         """One value of k (or one pair of them)."""
         acc = self.problem.accumulate
-        paired = lhs.dtype is PAIR
+        paired = self.problem.paired
         dtype = PAIR if paired else acc
         body: list[Stmt] = []
         columns: list[Data] = []
