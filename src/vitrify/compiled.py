@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from vitrify.artifact.directory import Artifact, Content, load_artifact, write_artifact
 from vitrify.cache import Cache, Entry, Write
+from vitrify.errors import ToolchainError
 from vitrify.model_key import model_key, serialized
 from vitrify.options import CompileOptions, Progress, compile_options
 
@@ -71,10 +72,15 @@ def fetch(
 def _build(model: Any, options: CompileOptions, cache: Cache, progress: Progress | None) -> Write:
     # Only here the compiler is imported: what is cached needs none of it.
     from vitrify.artifact.manifest import Meta
-    from vitrify.compiler import build_artifact
-    from vitrify.frontends.onnx import load_onnx
-    from vitrify.toolchain.zig import Compiler
 
+    try:
+        from vitrify.compiler import build_artifact
+        from vitrify.frontends.onnx import load_onnx
+        from vitrify.toolchain.zig import Compiler
+    except ModuleNotFoundError as error:
+        raise ToolchainError(
+            f"compiling needs {error.name}, which is not installed", hint="pip install 'vitrify[compile]'"
+        ) from None
     if progress is not None:
         progress("reading the model", 0, 0)
     imported = load_onnx(model, input_shapes=options.input_shapes, dim_overrides=options.dim_overrides)

@@ -78,7 +78,8 @@ class OutOfMemoryError(VitrifyError, MemoryError):
 
 
 class ToolchainError(VitrifyError):
-    """The C compiler is missing, or failed; the message carries its diagnostics."""
+    """What compiling needs is missing (the C compiler, a package of the extra ``compile``), or the compiler
+    failed; the message carries its diagnostics."""
 
 
 class ArtifactError(VitrifyError):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import mmap
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,9 @@ def _file_digest(path: Path, cache: Cache) -> ModelDigest:
     try:
         found = os.stat(path)
         real = os.path.realpath(path)
+        if not stat.S_ISREG(found.st_mode):  # a pipe would block, a device may never end
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+            raise InvalidModelError(f"{path} is {kind}", expected="an ONNX file, or an artifact")
         memo = _memo_key(real, found)
         if kept := cache.read_object(memo):
             digest, external = json.loads(kept)

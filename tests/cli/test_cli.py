@@ -89,6 +89,7 @@ def test_run_with_made_up_inputs(model: Path, capsys: pytest.CaptureFixture[str]
         (["--random", "1", "--dim", "n"], "expected NAME=VALUE"),
         (["--random", "1", "--dim", "n=-3"], "expected a number"),
         (["--random", "1", "--shape", "x=2,5"], "x"),
+        (["--random", "1", "--dim", "n=99999999999999"], "no memory for input 'x' of shape [99999999999999, 4]"),
     ],
 )
 def test_refused_inputs(
@@ -96,6 +97,37 @@ def test_refused_inputs(
 ) -> None:
     assert main(["run", str(model), *arguments]) == 1
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("x=text.npy", "cannot be read: it holds objects or no array"),
+        ("x=objects.npy", "cannot be read: it holds objects or no array"),
+        ("x=short.npy", "cannot be read"),
+        ("x=zip.npy", "several arrays"),
+        ("text.npz", "cannot be read"),
+        ("array.npz", "one array without a name"),
+        ("x=good.npz", "expected NAME=FILE, or FILE.npz"),
+        ("good.npy", "expected NAME=FILE, or FILE.npz"),
+    ],
+)
+def test_files_that_hold_no_inputs(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    given: str, message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.npy", "text.npz"):
+        Path(name).write_text("no array")
+    np.save("good.npy", np.zeros((1, 4), np.float32))
+    np.save("objects.npy", np.array([None]), allow_pickle=True)
+    np.savez("good.npz", x=np.zeros((1, 4), np.float32))
+    Path("short.npy").write_bytes(Path("good.npy").read_bytes()[:-1])
+    Path("zip.npy").write_bytes(Path("good.npz").read_bytes())
+    Path("array.npz").write_bytes(Path("good.npy").read_bytes())
+    assert main(["run", str(model), "--input", given]) == 1
+    shown = capsys.readouterr().err
+    assert "InvalidArgumentError" in shown and message in shown
 
 
 def test_raw_bytes_of_the_wrong_size(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +173,10 @@ def test_doctor(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
 def test_usage(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     assert main(["--help"]) == 0
     assert "inspect" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert "vitrify" in capsys.readouterr().out
+    assert main(["run", str(model), "--random", "-1"]) == 2
+    assert "--random" in capsys.readouterr().err
     assert main(["frobnicate"]) == 2
     assert "frobnicate" in capsys.readouterr().err
     assert main(["run", "none.onnx", "--random", "1"]) == 1

@@ -112,7 +112,7 @@ def test_big_endian_bits_of_narrow_types(artifact: Factory) -> None:
 
 BAD = {
     "missing": ({"a": ONES}, ["'b': missing"]),
-    "extra": ({"a": ONES, "b": ONES, "c": ONES}, ["'c': not an input"]),
+    "extra": ({"a": ONES, "b": ONES, "c": ONES}, ["1 problem", "'c': not an input", "initializers"]),
     "misspelt": ({"a": ONES, "B": ONES}, ["'b': missing", "'B': not an input"]),
     "non-string name": ({"a": ONES, 3: ONES}, ["'b': missing", "3: not an input"]),
     "dtype": ({"a": ONES.astype(np.float64), "b": ONES}, ["'a': expected f32", "got float64", "astype"]),
@@ -125,9 +125,10 @@ BAD = {
     "ragged": ({"a": [[1.0], [1.0, 2.0]], "b": ONES}, ["'a': not an array"]),
     "objects": ({"a": np.array([object()] * 4), "b": ONES}, ["'a': expected f32", "got object"]),
     "dict": ({"a": {}, "b": ONES}, ["'a': expected f32, got dict"]),
+    "masked": ({"a": np.ma.masked_array(ONES, ONES > 0), "b": ONES}, ["'a': a masked array"]),
     "all at once": (
         {"a": ONES.astype(np.int8), "b": ONES[:2], "c": 0},
-        ["3 wrong", "'a': expected f32", "'b': axis 0", "'c': not an input"],
+        ["3 problems", "'a': expected f32", "'b': axis 0", "'c': not an input"],
     ),
 }
 

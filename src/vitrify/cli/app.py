@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,6 @@ from vitrify.errors import VitrifyError
 
 app = typer.Typer(
     name="vitrify",
-    help="Compile models to native code, look at them, run and measure them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,7 +42,8 @@ Model = Annotated[Path, typer.Argument(help="An ONNX model, or an artifact.", sh
 AsFormat = Annotated[Format, typer.Option("--format", help="How to show the result.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of a run; 0: one per core.")]
 Random = Annotated[
-    int | None, typer.Option("--random", help="Make up the inputs that are not given.", metavar="SEED")
+    int | None,
+    typer.Option("--random", min=0, help="Make up the inputs that are not given.", metavar="SEED"),
 ]
 Dims = Annotated[
     list[str] | None,
@@ -67,6 +68,23 @@ Targets = Annotated[
 OptionLevel = Annotated[Level, typer.Option("--level", help="How much the compiler may do.")]
 Accurate = Annotated[bool, typer.Option("--accurate", help="No algorithm with more rounding error.")]
 Bf16 = Annotated[bool, typer.Option("--bf16", help="Allow products in bfloat16.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from vitrify import __version__
+
+        print(f"vitrify {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Compile models to native code, look at them, run and measure them."""
 
 
 @app.command("compile")
@@ -171,7 +189,10 @@ def run(arguments: list[str] | None = None) -> int:
             from rich.text import Text
 
             name = Text(f"{type(error).__name__}: ", style="bold red")
-            Console(stderr=True, highlight=False).print(name + Text(str(error)))
+            Console(stderr=True, highlight=False).print(name + Text(str(error)), soft_wrap=True)
+        return 1
+    except BrokenPipeError:  # the reader of the output went away, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

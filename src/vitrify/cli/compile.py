@@ -87,6 +87,19 @@ def compile_with_progress(model: Path, options: CompileOptions) -> CompiledArtif
         return vitrify.compile(model, options=options, progress=report)
 
 
+def scaled(amount: float, unit: str = "") -> str:
+    """``12.3 M``."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if amount >= 0.9995 * factor:
+            return f"{amount / factor:.3g} {prefix}{unit}"
+    return f"{amount:.0f} {unit}".rstrip()
+
+
+def counted(number: int, noun: str) -> str:
+    """``2 kernels``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def artifact_of(model: Path, options: CompileOptions) -> Artifact:
     """An artifact as it is, a model compiled. Raises NoSuchFileError for neither."""
     if model.is_dir():
@@ -108,13 +121,14 @@ def compile_model(
     seconds = time.perf_counter() - start
     manifest = artifact.manifest
     targets = ["+".join((t.target, *t.features)) for t in manifest.targets]
+    kernels = {k.name for t in manifest.targets for k in t.kernels}
     size = sum(entry.size for entry in manifest.files.values())
     result = {
         "artifact": str(path),
         "compiled": artifact.compiled,
         "seconds": round(seconds, 3),
         "targets": targets,
-        "kernels": len({k.name for t in manifest.targets for k in t.kernels}),
+        "kernels": len(kernels),
         "bytes": size,
     }
     if as_json:
@@ -124,7 +138,7 @@ def compile_model(
     how = "compiled" if artifact.compiled else "found in the cache"
     console = Console(highlight=False)
     console.print(
-        f"[bold green]✓[/] {how} in {seconds:.2f} s: {result['kernels']} kernels, "
-        f"{size / 1e6:.1f} MB, {', '.join(targets)}"
+        f"[bold green]✓[/] {how} in {seconds:.2f} s: {counted(len(kernels), 'kernel')}, "
+        f"{scaled(size, 'B')}, {', '.join(targets)}"
     )
     console.print(f"  {path}", soft_wrap=True)

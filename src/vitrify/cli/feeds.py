@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from vitrify.artifact.dtypes import BY_NAME
 from vitrify.artifact.manifest import Port
 from vitrify.cli.compile import dims_of, shapes_of
-from vitrify.errors import InvalidArgumentError, NoSuchFileError
+from vitrify.errors import InvalidArgumentError, NoSuchFileError, OutOfMemoryError
 from vitrify.runtime.feed import native_dtype
 
 _DEFAULT_DIM = 1
@@ -39,7 +40,11 @@ def make_feed(
         )  # fmt: skip
     random = np.random.default_rng(seed)
     for port in missing:
-        feed[port.name] = _made_up(port, _shape(port, fixed, sizes), random)
+        shape = _shape(port, fixed, sizes)
+        try:
+            feed[port.name] = _made_up(port, shape, random)
+        except (MemoryError, ValueError):
+            raise OutOfMemoryError(f"no memory for input {port.name!r} of shape {shape}") from None
     return {port.name: feed[port.name] for port in ports} | feed
 
 
@@ -53,14 +58,15 @@ def _read(
             return {name: numbers}
         raise NoSuchFileError(f"{path} does not exist", hint="--input NAME=FILE, or --input FILE.npz")
     if path.suffix == ".npz" and not name:
-        with np.load(path) as arrays:
-            return dict(arrays)
+        return _load(path, zipped=True)
+    if not name or path.suffix == ".npz":
+        raise InvalidArgumentError("option --input", expected="NAME=FILE, or FILE.npz", actual=repr(text))
     if name not in ports:
         raise InvalidArgumentError(
             f"unknown input {name!r}", expected=f"one of {', '.join(ports)}", hint="--input NAME=FILE"
         )
     if path.suffix == ".npy":
-        return {name: np.load(path)}
+        return {name: _load(path, zipped=False)[""]}
     port = ports[name]
     dtype, shape = native_dtype(BY_NAME[port.dtype]), _shape(port, fixed, sizes)
     expected, size = int(np.prod(shape)) * dtype.itemsize, path.stat().st_size
@@ -70,6 +76,23 @@ def _read(
             actual=f"{size} bytes", hint="name its dims with --shape or --dim",
         )  # fmt: skip
     return {name: np.fromfile(path, dtype).reshape(shape)}
+
+
+def _load(path: Path, *, zipped: bool) -> Feed:
+    """The arrays of an .npz by their names, or that of an .npy without one."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if zipped != isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("it holds " + ("one array without a name" if zipped else "several arrays"))
+        if not zipped:
+            return {"": found}
+        with found:
+            return dict(found)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        reason = "it holds objects or no array" if "pickle" in str(error) else str(error)
+        raise InvalidArgumentError(
+            f"{path} cannot be read: {reason}", expected=f"arrays of numbers, as np.save{'z' * zipped} writes them"
+        ) from None
 
 
 def _numbers(text: str, port: Port) -> np.ndarray[Any, Any] | None:

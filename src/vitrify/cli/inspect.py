@@ -15,7 +15,7 @@ from rich.table import Table
 
 from vitrify.artifact.amounts import evaluate
 from vitrify.artifact.manifest import Manifest, Port, Target
-from vitrify.cli.compile import artifact_of, dims_of
+from vitrify.cli.compile import artifact_of, counted, dims_of, scaled
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CompileOptions
 
@@ -114,8 +114,8 @@ def _print_target(console: Console, target: dict[str, Any], top: int) -> None:
     parts = ("weights", "arena", "scratch_per_thread", "code")
     stated = ", ".join(f"{part.replace('_', ' ')} {scaled(memory[part], 'B')}" for part in parts)
     facts.add_row("memory", f"peak {scaled(memory['peak'], 'B')}: {stated}")
-    work = f"{scaled(target['flops'], 'FLOP')} in {calls} calls of {len(target['kernels'])} kernels"
-    facts.add_row("work", work)
+    what = f"{counted(calls, 'call')} of {counted(len(target['kernels']), 'kernel')}"
+    facts.add_row("work", f"{scaled(target['flops'], 'FLOP')} in {what}")
     facts.add_row("ops", ", ".join(f"{op} {count}" for op, count in target["ops"].items() if op))
     console.print(facts)
     table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
@@ -131,11 +131,3 @@ def _print_target(console: Console, target: dict[str, Any], top: int) -> None:
     console.print(table)
     if (rest := len(target["kernels"]) - top) > 0:
         console.print(f"[dim]… and {rest} more (--top)[/]")
-
-
-def scaled(amount: float, unit: str = "") -> str:
-    """``12.3 M``."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if amount >= factor:
-            return f"{amount / factor:.3g} {prefix}{unit}"
-    return f"{amount:.0f} {unit}".rstrip()

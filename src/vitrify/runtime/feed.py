@@ -9,7 +9,7 @@ import numpy as np
 
 from ..artifact.dtypes import BY_NAME, DType
 from ..artifact.manifest import Port
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, OutOfMemoryError
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +58,8 @@ def _from_python(value: object, dtype: np.dtype[Any], name: str) -> Array:
 def _to_array(value: object, dtype: DType, native: np.dtype[Any]) -> Array:
     """``value`` as a C-contiguous, aligned array of exactly the dtype object ``native``."""
     if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
+        if value.__class__ is not np.ndarray and np.ma.is_masked(value):
+            raise Problem("a masked array, whose masked elements have no value; fill them with .filled(...)")
         try:
             array = np.asarray(value)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -101,7 +103,8 @@ def normalise(inputs: Sequence[Port], dtypes: Sequence[np.dtype[Any]], feed: obj
     """The feed in native form: a dict of contiguous, aligned arrays of the expected dtypes.
 
     Copies only what has to be copied. Scalars and lists are taken when their values fit the type.
-    Raises InvalidArgumentError that lists everything wrong with the feed.
+    Raises InvalidArgumentError that lists everything wrong with the feed, and OutOfMemoryError when there
+    is no memory for a copy.
     """
     if not isinstance(feed, Mapping):
         raise InvalidArgumentError(
@@ -110,7 +113,8 @@ def normalise(inputs: Sequence[Port], dtypes: Sequence[np.dtype[Any]], feed: obj
         )  # fmt: skip
     names = [port.name for port in inputs]
     problems = [f"{name!r}: missing" for name in names if name not in feed]
-    problems += [f"{name!r}: not an input of the model" for name in feed if name not in names]
+    extra = [name for name in feed if name not in names]
+    problems += [f"{name!r}: not an input of the model" for name in extra]
     result: dict[str, Array] = {}
     bound: dict[str, tuple[int, str]] = {}
     mistyped = False
@@ -123,6 +127,8 @@ def normalise(inputs: Sequence[Port], dtypes: Sequence[np.dtype[Any]], feed: obj
             problems.append(f"{port.name!r}: {problem}")
             mistyped = True
             continue
+        except MemoryError as error:
+            raise OutOfMemoryError(f"no memory for a copy of input {port.name!r}: {error}") from None
         try:
             _bind(port, array.shape, bound)
         except Problem as problem:
@@ -131,6 +137,11 @@ def normalise(inputs: Sequence[Port], dtypes: Sequence[np.dtype[Any]], feed: obj
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         expected = ", ".join(f"{port.name}: {port.dtype}{_shape_text(port.dims)}" for port in inputs)
-        hint = f"the inputs are {expected}" + ("; convert with array.astype(...)" if mistyped else "")
-        raise InvalidArgumentError(f"{len(problems)} wrong in the inputs:\n{listed}", hint=hint)
+        hint = f"the inputs are {expected or 'none'}"
+        if mistyped:
+            hint += "; convert with array.astype(...)"
+        if extra:
+            hint += "; the model's initializers are constants and cannot be fed"
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise InvalidArgumentError(f"the inputs do not fit the model, {count}:\n{listed}", hint=hint)
     return result

@@ -169,10 +169,10 @@ class Importer:
 
     def _check_arguments(self) -> None:
         if self._symbols.unused_overrides:
-            known = sorted(name for name in self._symbols.substitutions) or "none left"
+            known = ", ".join(self._symbols.open_dims()) or "none"
             raise InvalidArgumentError(
                 f"dim_overrides names no dim of the model: {sorted(self._symbols.unused_overrides)}",
-                hint=f"the inputs' named dims: {known}",
+                hint=f"the inputs' dims that are open: {known}",
             )
 
     # One attempt.

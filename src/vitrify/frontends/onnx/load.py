@@ -21,9 +21,9 @@ def read_model(model: ModelSource) -> tuple[onnx.ModelProto, Path | None]:
     Raises :class:`NoSuchFileError`, :class:`InvalidModelError`, :class:`InvalidArgumentError`.
     """
     if isinstance(model, onnx.ModelProto):
-        return _checked(model, "the ModelProto"), None
+        return _checked(model, "this ModelProto"), None
     if isinstance(model, bytes | bytearray | memoryview):
-        return _parse(bytes(model), "the bytes"), None
+        return _parse(bytes(model), "the bytes object"), None
     if not isinstance(model, str | os.PathLike):
         raise InvalidArgumentError(
             "cannot import this object",
@@ -38,6 +38,8 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise InvalidModelError(f"{path} is a directory", expected="an ONNX file")
+        if path.exists() and not path.is_file():
+            raise InvalidModelError(f"{path} is not a regular file", expected="an ONNX file")
         size = path.stat().st_size
         if size > PROTOBUF_LIMIT:
             raise InvalidModelError(

@@ -103,6 +103,10 @@ class SymbolTable:
             return self.overrides[text]
         return self._declare(text, named=False)
 
+    def open_dims(self) -> list[str]:
+        """Names of the inputs' sizes that nothing has fixed yet, as the model has them."""
+        return sorted(text for (text, _), name in self._names.items() if name not in self.substitutions)
+
     def run_time(self, hint: str) -> Dim:
         """A symbol that a node binds."""
         self._counter += 1

@@ -97,17 +97,29 @@ def _count(n: Call) -> DimLike:
         n.check(step != 0, "delta is 0")
         return max(0, ceil((last - first) / step))
     start_value, limit_value, delta_value = (n.b.reshape(n.value(i), ()) for i in range(3))
-    span = n.b.map("sub", limit_value, start_value)
-    if span.dtype.is_float:
+    if start_value.dtype.is_float:
+        span = n.b.map("sub", limit_value, start_value)
         steps = n.b.map("ceil", n.b.map("div", span, delta_value))
-    else:  # truncation towards zero, then one more where something remains in the direction of delta
-        quotient = n.b.map("quotient", span, delta_value)
-        rest = n.b.map("sub", span, n.b.map("mul", quotient, delta_value))
-        zero = n.number(0, rest)
-        same = n.b.map("eq", n.map("lt", span, zero), n.map("lt", delta_value, zero))
-        more = n.b.map("and", n.map("ne", rest, zero), same)
-        steps = n.b.map("add", quotient, n.b.cast(more, span.dtype))
+    else:
+        steps = _integer_steps(n, *(n.b.cast(v, I64) for v in (start_value, limit_value, delta_value)))
     return n.bind(n.map("max", n.b.cast(steps, I64), n.b.constant(0, I64)))
+
+
+def _integer_steps(n: Call, start: Value, limit: Value, delta: Value) -> Value:
+    """Truncation towards zero, then one more where something remains in the direction of ``delta``. A span
+    that overflows becomes the largest size there is, which the run refuses."""
+    span = n.b.map("sub", limit, start)
+    quotient = n.b.map("quotient", span, delta)
+    rest = n.b.map("sub", span, n.b.map("mul", quotient, delta))
+    zero = n.b.constant(0, I64)
+    forward = n.b.map("lt", zero, delta)
+    more = n.b.map("and", n.b.map("ne", rest, zero), n.b.map("eq", n.b.map("lt", zero, span), forward))
+    steps = n.b.map("add", quotient, n.b.cast(more, I64))
+    rises = n.b.map("lt", start, limit)
+    overflows = n.b.map("ne", rises, n.b.map("lt", zero, span))
+    reached = n.b.map("and", n.b.map("ne", start, limit), n.b.map("eq", rises, forward))
+    steps = n.b.map("where", overflows, n.b.constant(2**63 - 1, I64), steps)
+    return n.b.map("where", reached, steps, zero)
 
 
 @symbolic("Range", since=11)
