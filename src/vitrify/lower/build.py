@@ -192,6 +192,8 @@ class Lowering:
                     break
                 source = current.node.inputs[0]
                 here = self.placements[current]
+                if here.place.kind == "late":  # its size may be bound only after the source is computed
+                    break
                 if source in self.placements or source.constant is not None or source in graph.inputs:
                     break
                 strides = _strides_through(op, here, current, source)
@@ -207,6 +209,8 @@ class Lowering:
         for step in reversed(order):
             node = step.anchor
             whole = node.output
+            if self.is_late(product(whole.shape)):
+                continue  # its size may be bound only after its pieces are computed
             if whole not in self.placements:
                 self._defer(whole)
             base = self.placements[whole]
@@ -221,9 +225,6 @@ class Lowering:
     def _defer(self, value: Value) -> None:
         """A place whose life begins with its first use."""
         size = product(value.shape) * value.dtype.itemsize
-        if self.is_late(size):
-            self.placement(value)
-            return
         self.blocks.append(Block(size, -1, -1))
         place = Place("arena", len(self.blocks) - 1)
         self.placements[value] = Placement(place, 0, self.strides(value), value.dtype)
