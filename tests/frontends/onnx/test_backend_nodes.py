@@ -2,135 +2,44 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
-from tests.frontends.onnx.models import assert_same
+from tests.conformance.node_cases import (
+    COMPOSITE,
+    REFUSED,
+    SUPPORTED,
+    Array,
+    array_of,
+    backend_cases,
+    check_case,
+    run_case,
+)
 from vitrify.errors import UnsupportedError
 from vitrify.frontends.onnx import import_onnx
-from vitrify.frontends.onnx.arrays import dtype_of
-from vitrify.frontends.onnx.registry import supported_ops
 from vitrify.ir.interpret import interpret
 from vitrify.ir.verify import verify
 
-Array = np.ndarray[Any, Any]
-Cases = dict[str, list[Any]]
 
-COMPOSITE = "graphs of several nodes"
-SUPPORTED = sorted(name for domain, name in supported_ops() if domain == "")
-
-# Case: what the refusal must say.
-REFUSED = {
-    "test_einsum_batch_diagonal": "the equation",
-    "test_affine_grid_3d_align_corners_expanded": "branches of different shapes",
-    "test_training_dropout": "dropout in training",
-    "test_training_dropout_default": "dropout in training",
-    "test_training_dropout_default_mask": "dropout in training",
-    "test_training_dropout_mask": "dropout in training",
-    "test_training_dropout_zero_ratio": "dropout in training",  # the ratio is fed
-    "test_training_dropout_zero_ratio_mask": "dropout in training",
-}
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
-
-
-def _has_row(info: onnx.ValueInfoProto) -> bool:
-    return info.type.WhichOneof("value") == "tensor_type" and dtype_of(info.type.tensor_type.elem_type) is not None
-
-
-def _covered(model: onnx.ModelProto) -> bool:
-    """Whether all ops have rules and all types have rows."""
-    graph = model.graph
-    known = all(n.domain == "" and n.op_type in SUPPORTED for n in _nodes(graph))
-    return known and not model.functions and all(map(_has_row, [*graph.input, *graph.output]))
-
-
-@pytest.fixture(scope="session")
-def backend_cases() -> Cases:
-    """The cases by op; making them computes all expected results, which takes some seconds."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the suite's own references overflow and divide by zero
-        from onnx.backend.test.case.node import collect_testcases
-
-        cases = collect_testcases(None)
-    grouped: Cases = {}
-    for case in cases:
-        if _covered(case.model):
-            nodes = case.model.graph.node
-            grouped.setdefault(nodes[0].op_type if len(nodes) == 1 else COMPOSITE, []).append(case)
-    return grouped
-
-
-def _array(value: Any) -> Array:
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
-
-
-def _with_constants(model: onnx.ModelProto, inputs: Sequence[Array]) -> tuple[onnx.ModelProto, list[Array]]:
-    """Small integer inputs (axes, sizes) as initializers: the suite feeds even those."""
-    baked = onnx.ModelProto()
-    baked.CopyFrom(model)
-    fed: list[Array] = []
-    for info, array in zip(model.graph.input, inputs, strict=True):
-        if array.size <= 16 and array.dtype.kind in "iub":
-            baked.graph.initializer.append(numpy_helper.from_array(array, info.name))
-        else:
-            fed.append(array)
-    return baked, fed
-
-
-def _run(case: Any, inputs: list[Array]) -> list[Array]:
-    try:
-        return _checked(case.model, inputs)
-    except UnsupportedError as error:
-        if not any("not a constant" in p or "only a run knows" in p for p in error.problems):
-            raise
-    model, fed = _with_constants(case.model, inputs)
-    return _checked(model, fed)
-
-
-def _checked(model: onnx.ModelProto, inputs: list[Array]) -> list[Array]:
+def _interpreted(model: onnx.ModelProto, inputs: list[Array]) -> list[Array]:
     graph = import_onnx(model)
     verify(graph)
     return interpret(graph, inputs)
 
 
-def _tolerance(outputs: Sequence[Array], case: Any) -> float:
-    """The case's own; a few roundings of bf16 where results are that."""
-    return max(case.rtol, 2**-6 if any(o.dtype.name == "bfloat16" for o in outputs) else 0)
-
-
-def _check(case: Any) -> None:
-    for inputs, outputs in case.data_sets:
-        expected = [_array(o) for o in outputs]
-        got = _run(case, [_array(i) for i in inputs])
-        assert_same(got, expected, rtol=_tolerance(expected, case), atol=max(case.atol, 1e-7))
-
-
 @pytest.mark.parametrize("op", [*SUPPORTED, COMPOSITE])
-def test_cases_of(op: str, backend_cases: Cases) -> None:
-    for case in backend_cases.get(op, []):
+def test_cases_of(op: str) -> None:
+    for case in backend_cases().get(op, []):
         if case.name in REFUSED:
             with pytest.raises(UnsupportedError, match=REFUSED[case.name]):
-                _run(case, [_array(i) for i in case.data_sets[0][0]])
+                run_case(case, [array_of(i) for i in case.data_sets[0][0]], _interpreted)
             continue
         try:
-            _check(case)
+            check_case(case, _interpreted)
         except Exception as error:
             raise AssertionError(f"{case.name}: {error}") from error
 
 
-def test_count(backend_cases: Cases) -> None:
+def test_count() -> None:
     """So that cases do not silently fall out."""
-    assert sum(map(len, backend_cases.values())) >= 1250
+    assert sum(map(len, backend_cases().values())) >= 1250
