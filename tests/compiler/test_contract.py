@@ -49,6 +49,19 @@ def test_epilogues_of_a_contraction_are_one_kernel() -> None:
     assert kernel_count(session) == 1
 
 
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("target", ["x86-64-v3", None])
+def test_functions_of_few_columns(dtype: DType, target: str | None) -> None:
+    """Vectors as narrow as the result still have vector math."""
+    m = Model()
+    for columns in (1, 2, 3, 5):
+        x, y = m.input(sample(dtype, (7, 5, columns))), m.input(sample(dtype, (columns, 5, 7), 1))
+        batched = m.contract(x, y, batch=((0, 2), (2, 0)), over=((1,), (1,)))
+        plain = m.contract(x, y, over=((0, 1), (2, 1)))
+        m.result(m.map("cos", batched), m.map("exp", plain), m.map("tanh", m.permute(batched, (1, 0))), ulps=2048, scale=1)
+    m.check(target=target)
+
+
 def test_a_value_that_a_contraction_and_others_read() -> None:
     m = Model()
     x = m.input(sample(F32, (7, 12)))

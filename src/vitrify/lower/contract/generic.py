@@ -28,8 +28,8 @@ def schedule(problem: Contraction, target: Target) -> Schedule:
     )
     if bounded or axis is None:
         return Schedule.of("generic", lanes=1)
-    while isinstance(axis.extent, int) and lanes > 1 and lanes // 2 >= axis.extent:
-        lanes //= 2
+    while isinstance(axis.extent, int) and lanes > 4 and lanes // 2 >= axis.extent:
+        lanes //= 2  # no fewer than the vector math has
     return Schedule.of("generic", lanes=lanes)
 
 
