@@ -26,7 +26,12 @@ def test_depths_that_only_the_run_knows(source: DType, to: DType) -> None:
     m = Model()
     x = m.input(sample(source, (5, 3, 7)), (K, 3, 7))
     m.result(m.contract(x, x, over=((0, 2), (0, 2)), dtype=to), ulps=64, scale=64)
-    m.result(m.contract(x, x, over=((0,), (0,)), dtype=to), m.contract(x, x, over=((0, 1, 2), (0, 1, 2)), dtype=to), ulps=64, scale=64)
+    m.result(
+        m.contract(x, x, over=((0,), (0,)), dtype=to),
+        m.contract(x, x, over=((0, 1, 2), (0, 1, 2)), dtype=to),
+        ulps=64,
+        scale=64,
+    )
     m.check({"x0": sample(source, (1, 3, 7))}, {"x0": sample(source, (40, 3, 7))})
 
 
@@ -58,7 +63,9 @@ def test_functions_of_few_columns(dtype: DType, target: str | None) -> None:
         x, y = m.input(sample(dtype, (7, 5, columns))), m.input(sample(dtype, (columns, 5, 7), 1))
         batched = m.contract(x, y, batch=((0, 2), (2, 0)), over=((1,), (1,)))
         plain = m.contract(x, y, over=((0, 1), (2, 1)))
-        m.result(m.map("cos", batched), m.map("exp", plain), m.map("tanh", m.permute(batched, (1, 0))), ulps=2048, scale=1)
+        m.result(
+            m.map("cos", batched), m.map("exp", plain), m.map("tanh", m.permute(batched, (1, 0))), ulps=2048, scale=1
+        )
     m.check(target=target)
 
 
@@ -68,7 +75,9 @@ def test_a_value_that_a_contraction_and_others_read() -> None:
     y = m.map("exp", m.pad(x, (1, 0), (1, 0), 0))
     windows = m.window(y, (0,), (3,), (1,), (1,))
     product = m.contract(windows, m.constant(sample(F32, (12, 3, 8), 1)), over=((1, 2), (0, 1)))
-    m.result(product, m.map("neg", y), m.reduce("sum", product, (1,)), m.map("mul", product, product), ulps=1024, scale=64)
+    m.result(
+        product, m.map("neg", y), m.reduce("sum", product, (1,)), m.map("mul", product, product), ulps=1024, scale=64
+    )
     m.check()
     m.check(level=0)
 
@@ -79,5 +88,7 @@ def test_operands_that_are_views_of_one_another() -> None:
     flipped, turned = m.flip(x, 0), m.permute(x, (1, 0))
     for a, b in ((x, flipped), (flipped, turned), (turned, x), (x, x)):
         m.result(m.contract(a, b, over=((1,), (0,))), ulps=16, scale=32)
-    m.result(m.contract(m.map("add", x, turned), m.slice(x, (5, 0), (-1, 1), (6, 6)), over=((1,), (0,))), ulps=32, scale=64)
+    m.result(
+        m.contract(m.map("add", x, turned), m.slice(x, (5, 0), (-1, 1), (6, 6)), over=((1,), (0,))), ulps=32, scale=64
+    )
     m.check()

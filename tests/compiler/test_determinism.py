@@ -41,6 +41,8 @@ def many_dtypes() -> Model:
     for dtype in (F64, F16, BF16, I8, U8, I64):
         x = m.input(sample(dtype, (5, 19)), (Dim.symbol("a"), Dim.symbol("b", 1)))
         m.result(m.map("add", x, x), m.reduce("max", x, (1,)), m.pad(x, (1, 0), (0, 1), 1), m.cast(x, F32))
+        wide = m.cast(m.map("exp", m.cast(x, F32)), F64)
+        m.result(m.cast(m.map("add", wide, m.map("sin", wide)), dtype), m.reduce("sum", wide, (1,)))
     return m
 
 

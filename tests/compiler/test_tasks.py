@@ -11,7 +11,17 @@ from tests.compiler.harness import Model, sample
 from vitrify.ir.dims import Dim, DimLike
 from vitrify.ir.dtypes import F32
 
-SHAPES = [(100_003,), (1, 70_001), (70_001, 1), (257, 331), (3, 7, 5003), (5003, 7, 3), (70, 1, 1000), (41, 43, 47), (2, 65, 9, 77)]
+SHAPES = [
+    (100_003,),
+    (1, 70_001),
+    (70_001, 1),
+    (257, 331),
+    (3, 7, 5003),
+    (5003, 7, 3),
+    (70, 1, 1000),
+    (41, 43, 47),
+    (2, 65, 9, 77),
+]
 
 
 def operations(m: Model, shape: tuple[int, ...], dims: tuple[DimLike, ...]) -> None:

@@ -88,5 +88,7 @@ def test_loops_that_step_alike_become_one(count: DimLike) -> None:
     assert [extent for _, extent in apart] == [count * 3, 4]
     turned, _ = merge_loops(loops, stores(whole, k * count * 3 + j * 3 + i))
     assert len(turned) == 3
-    divided, _ = merge_loops(loops, [*stores(whole), L.Let(L.Register("r", VType(F32)), L.Load("a", i // 2, VType(F32)))])
+    divided, _ = merge_loops(
+        loops, [*stores(whole), L.Let(L.Register("r", VType(F32)), L.Load("a", i // 2, VType(F32)))]
+    )
     assert [extent for _, extent in divided] == [3, count * 4]

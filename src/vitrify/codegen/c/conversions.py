@@ -61,8 +61,8 @@ def _vmath_cast(printer: KernelPrinter, text: str, origin: DType, to: DType, lan
         name = register(VType(to, lanes))
         return f"({name})({text})" if lanes == 1 else f"__builtin_convertvector({text}, {name})"
     name = f"cast_{origin.name}_{to.name}{mode}"
-    printer.defs.vmath.setdefault((name, "cast", lanes))
-    return f"vt_{name}x{lanes}({text})"
+    function = printer.defs.vector_math(name, "cast", [VType(origin, lanes)], VType(to, lanes))
+    return f"{function}({text})"
 
 
 def _wrap4(printer: KernelPrinter, byte: str, to: DType, lanes: int) -> str:

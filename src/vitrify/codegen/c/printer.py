@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vitrify.codegen.c import functions
@@ -13,6 +14,7 @@ from vitrify.codegen.c.intrinsics import INTRINSICS
 from vitrify.codegen.c.positions import PRELUDE, position
 from vitrify.codegen.c.types import element, register, typedefs
 from vitrify.codegen.c.vmath import vmath_source
+from vitrify.codegen.c.vmath_table import LANES
 from vitrify.ir.dims import DimLike, symbols
 from vitrify.ir.dtypes import BOOL, BY_NAME, F32, F64, I32, I64, U8, DType
 from vitrify.ir.scalar import SCALAR
@@ -30,6 +32,7 @@ class Definitions:
     types: dict[VType, None] = field(default_factory=dict)
     functions: dict[tuple[str, VType], None] = field(default_factory=dict)
     vmath: dict[tuple[str, str, int], None] = field(default_factory=dict)
+    pairs: dict[str, str] = field(default_factory=dict)  # vector math on two lanes, by name
     loads: dict[tuple[str, VType], None] = field(default_factory=dict)
     positions: bool = False
 
@@ -46,6 +49,25 @@ class Definitions:
                 self.type(needed_type)
         self.functions.setdefault((name, type_))
         return f"vt_{name}_{type_}"
+
+    def vector_math(self, name: str, dtype: str, arguments: Sequence[VType], result: VType) -> str:
+        """The function ``name`` of the vector math; two lanes go through four where it has no such form."""
+        lanes = result.lanes
+        stem = f"vt_{name}x" if dtype == "cast" else f"vt_{name}_{dtype}x"
+        for type_ in (*arguments, result):
+            self.type(type_)
+        if lanes != 2 or lanes in LANES[dtype]:
+            self.vmath.setdefault((name, dtype, lanes))
+            return f"{stem}{lanes}"
+        self.vmath.setdefault((name, dtype, 4))
+        for type_ in (*arguments, result):
+            self.type(VType(type_.dtype, 4))
+        names = "abc"[: len(arguments)]
+        parameters = ", ".join(f"{register(t)} {n}" for t, n in zip(arguments, names, strict=True))
+        wide = ", ".join(f"__builtin_shufflevector({n}, {n}, 0, 1, 0, 1)" for n in names)
+        body = f"{register(VType(result.dtype, 4))} r = {stem}4({wide}); return __builtin_shufflevector(r, r, 0, 1);"
+        self.pairs[f"{stem}2"] = f"static inline {register(result)} {stem}2({parameters}) {{ {body} }}"
+        return f"{stem}2"
 
     def _vector_math(self) -> str:
         """The vector math, on our register types instead of its own definitions of them."""
@@ -64,7 +86,8 @@ class Definitions:
         types = "\n".join(line for t in self.types for line in typedefs(t))
         local = "\n".join(functions.definition(name, t) for name, t in self.functions)
         moves = "\n".join(_move_definition(name, t) for name, t in self.loads)
-        parts = [types, PRELUDE if self.positions else "", math_text, local, moves]
+        pairs = "\n".join(self.pairs.values())
+        parts = [types, PRELUDE if self.positions else "", math_text, pairs, local, moves]
         return "\n".join(p for p in parts if p)
 
 
@@ -314,7 +337,8 @@ class KernelPrinter:
             name = template[3:]
             if name in functions.LOCAL:
                 return f"{self.defs.function(name, type_)}({', '.join(args)})"
-            return f"{self._vmath(name, type_)}({', '.join(args)})"
+            function = self.defs.vector_math(name, type_.dtype.name, [a.type for a in d.args], type_)
+            return f"{function}({', '.join(args)})"
         if row.name == "isnan":
             return f"{self.defs.function('isnan', type_)}({args[0]})"
         text = template.format(*args)
@@ -323,10 +347,6 @@ class KernelPrinter:
         if not row.predicate and type_.lanes == 1 and type_.dtype.is_int and type_.dtype.itemsize < 4:
             return f"(({self.defs.type(type_)}){text})"  # undo C's promotion to int
         return text
-
-    def _vmath(self, name: str, type_: VType) -> str:
-        self.defs.vmath.setdefault((name, type_.dtype.name, type_.lanes))
-        return f"vt_{name}_{type_}"
 
     def _convert(self, arg: Data, dtype: DType, saturate: bool) -> str:
         source = arg.type
