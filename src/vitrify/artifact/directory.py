@@ -6,20 +6,21 @@ import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from _thread import LockType, allocate_lock, start_new_thread  # threading takes a millisecond to import
+from collections.abc import Callable, Iterable, Mapping
 from typing import Union
 
 from ..errors import ArtifactError
 from .manifest import LEAF_BYTES, MANIFEST_NAME, MAX_BYTES, FileEntry, Manifest, encode, parse
 
-# threading, shutil and pathlib are imported where they are needed: together they take longer to import
-# than a small artifact takes to load.
+# shutil and pathlib are imported where they are needed: together they take longer to import than a small
+# artifact takes to load.
 
 #: Contents of a file to write: bytes in memory, or the path of another file to copy.
 Content = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]"]
 
 _DAMAGED = "the artifact is damaged; compile the model again or fetch a fresh copy"
-_PARALLEL_LEAVES = 8  # below this a thread costs more than it saves
+_PARALLEL_LEAVES = 2  # for each thread: with fewer it costs more than it saves
 _MAX_HASH_THREADS = 8
 
 
@@ -42,18 +43,30 @@ def _leaf_digests(data: memoryview, expected: tuple[str, ...] | None = None) -> 
                 different = True
 
     extra = min(count // _PARALLEL_LEAVES, _MAX_HASH_THREADS, len(os.sched_getaffinity(0))) - 1
-    if extra > 0:
-        from threading import Thread
-
-        threads = [Thread(target=work) for _ in range(extra)]
-        for thread in threads:
-            thread.start()
-        work()
-        for thread in threads:
-            thread.join()
-    else:
-        work()
+    ends = [_in_thread(work) for _ in range(extra)]
+    work()
+    for end in ends:
+        end.acquire()
     return digests
+
+
+def _in_thread(work: Callable[[], None]) -> LockType:
+    """Starts ``work``; the lock can be had once it is done. Where no thread can be started, it does nothing:
+    what there is to do is done by the others."""
+    end = allocate_lock()
+    end.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            end.release()
+
+    try:
+        start_new_thread(run, ())
+    except RuntimeError:
+        end.release()
+    return end
 
 
 class MappedFile:
@@ -76,12 +89,13 @@ class MappedFile:
         self._map = mmap.mmap(self.fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) if entry.size else b""
         self.data = memoryview(self._map)
         digests = _leaf_digests(self.data, entry.sha256)
-        for index, (digest, expected) in enumerate(zip(digests, entry.sha256, strict=True)):
-            if digest and digest != expected:
-                raise ArtifactError(
-                    f"{path}: the SHA-256 of MiB {index} differs", expected=expected, actual=digest,
-                    hint=_DAMAGED,
-                )  # fmt: skip
+        different = [i for i, digest in enumerate(digests) if digest != entry.sha256[i]]
+        if different:  # those that were skipped after the first have no digest
+            index = next((i for i in different if digests[i]), different[0])
+            raise ArtifactError(
+                f"{path}: the SHA-256 of MiB {index} differs", expected=entry.sha256[index],
+                actual=digests[index] or "none: it could not be computed", hint=_DAMAGED,
+            )  # fmt: skip
 
     def __del__(self) -> None:
         # The mapping goes with its last reader; only the descriptor is closed here.
