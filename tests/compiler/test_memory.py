@@ -115,7 +115,7 @@ def test_blocks_in_use_at_once_lie_apart(n: DimLike) -> None:
     loop(m, x)
     m.check()
     plan = lower_model(optimize(m.graph(), Level.ALL), V3)
-    sizes = {name: 16 for name in (str(d) for d in plan.safe_names.values())} | {"n": 16}
+    sizes = dict.fromkeys((str(d) for d in plan.safe_names.values()), 16) | {"n": 16}
     spans = [(evaluate(b.offset, sizes), evaluate(b.size, sizes), b) for b in plan.blocks]
     assert len(spans) > 6
     for i, (start, size, block) in enumerate(spans):

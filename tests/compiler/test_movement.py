@@ -87,7 +87,7 @@ def test_dtypes(dtype: DType) -> None:
 
 
 def symbolic_cases(m: Model, x: Value, n: DimLike, k: DimLike) -> list[Value]:
-    found = [
+    return [
         m.permute(x, (1, 0)), m.reshape(x, (n * k,)), m.flip(x, 0), m.flip(x, 1), m.pad(x, (1, 2), (2, n), 7),
         m.slice(x, (n - 1, k - 1), (-1, -1), (n, k)), m.slice(x, (0, 1), (2, 3), ((n + 1) // 2, (k + 1) // 3)),
         m.window(m.pad(x, (0, 2), (0, 2), 0), (1,), (3,), (2,), (1,)), m.concat([x, m.map("neg", x)], 0),
@@ -95,7 +95,6 @@ def symbolic_cases(m: Model, x: Value, n: DimLike, k: DimLike) -> list[Value]:
         m.reshape(m.permute(x, (1, 0)), (n, k)), m.map("mul", m.reshape(m.permute(x, (1, 0)), (n * k,)), m.reshape(x, (n * k,))),
         m.pad(m.flip(x, 1), (0, k), (0, 1), -1), m.cast(m.dim(n * k + 7), F32),
     ]  # fmt: skip
-    return found
 
 
 def test_symbolic() -> None:

@@ -30,7 +30,7 @@ def test_lives_that_overlap_share_nothing(blocks: list[Block], n: int, k: int) -
     end = evaluate(total, dims)
     spans = [(evaluate(b.offset, dims), evaluate(b.offset, dims) + evaluate(b.size, dims), b) for b in blocks]
     for i, (start, stop, block) in enumerate(spans):
-        assert 0 <= start and stop <= end and start % 64 == 0
+        assert start >= 0 and stop <= end and start % 64 == 0
         for other_start, other_stop, other in spans[:i]:
             together = block.birth <= other.death and other.birth <= block.death
             assert not together or stop <= other_start or other_stop <= start

@@ -35,8 +35,8 @@ OPS: list[tuple[Op, tuple[int, ...]]] = [
 
 @pytest.mark.parametrize(("op", "source"), OPS, ids=lambda v: str(v).replace(" ", ""))
 def test_every_position(op: Op, source: tuple[int, ...]) -> None:
-    from vitrify.ir.graph import Type, make_node
     from vitrify.ir.builder import parameter
+    from vitrify.ir.graph import Type, make_node
     from vitrify.ir.interpret import evaluate_node
 
     node = make_node(op, [parameter("x", F32, source)])

@@ -60,9 +60,7 @@ class Accumulator:
         register = self.registers[copy]
         if emitter.count is not None:
             inside = emitter.apply("lt", L.Lanes(VType(I64, self.lanes)), L.Position(emitter.count))
-            value = emitter.apply(
-                "where", inside, value, Literal(self.start, VType(self.dtype, 1))
-            )
+            value = emitter.apply("where", inside, value, Literal(self.start, VType(self.dtype, 1)))
         emitter.statements.append(L.Assign(register, L.Apply(COMBINE[self.combiner], (register, value))))
 
     def _step_position(self, emitter: Emitter, value: Data) -> None:
@@ -79,9 +77,7 @@ class Accumulator:
             )
             better = emitter.apply("or", better, fresh)
         position = emitter.wide(L.Position(here))
-        emitter.statements.append(
-            L.Assign(self.place, emitter.let(L.Apply("where", (better, position, self.place))))
-        )
+        emitter.statements.append(L.Assign(self.place, emitter.let(L.Apply("where", (better, position, self.place)))))
         emitter.statements.append(L.Assign(best, emitter.let(L.Apply("where", (better, value, best)))))
 
     def finish(self, row: Emitter) -> None:
@@ -92,9 +88,7 @@ class Accumulator:
             parts: list[Data] = list(self.registers)
             while len(parts) > 1:
                 half = len(parts) // 2
-                parts = [
-                    row.let(L.Apply(COMBINE[self.combiner], (parts[i], parts[i + half]))) for i in range(half)
-                ]
+                parts = [row.let(L.Apply(COMBINE[self.combiner], (parts[i], parts[i + half]))) for i in range(half)]
             result = parts[0]
             if self.folding and self.lanes > 1:
                 result = row.let(L.Fold(COMBINE[self.combiner], result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,13 +9,9 @@ from vitrify.ir import graph as g
 from vitrify.ir.dims import (
     Dim,
     DimLike,
-    lower,
     maximum,
     product,
-    provably_nonnegative,
-    substitute,
     symbols,
-    upper,
 )
 from vitrify.ir.graph import Graph, Node, Value
 from vitrify.lower import plan as p
@@ -65,14 +60,6 @@ class Lowering:
     scratch: DimLike = 0
     unsized: dict[int, DimLike] = field(default_factory=dict)  # late blocks not yet allocated
     _serial: int = 0
-
-    @property
-    def safe_names(self) -> dict[str, DimLike]:
-        """Every dim by its name, which is one that kernels can use (:mod:`vitrify.lower.safe_dims`)."""
-        return dict(self.symbols)
-
-    def unsafe(self, value: DimLike) -> DimLike:
-        return value
 
     def serial(self) -> int:
         self._serial += 1
@@ -144,7 +131,7 @@ class Lowering:
 
     def note_scratch(self, kernel: Kernel) -> None:
         if kernel.tiles:
-            self.scratch = maximum(self.scratch, align64(self.unsafe(scratch_bytes(kernel))))
+            self.scratch = maximum(self.scratch, align64(scratch_bytes(kernel)))
 
     # ---- graphs
 
@@ -174,9 +161,7 @@ class Lowering:
         """Emits the checks whose dims are all known."""
         rest = []
         for left, right, node in self.required:
-            if any(
-                s.name in self.late_symbols - self.bound_symbols for x in (left, right) for s in symbols(x)
-            ):
+            if any(s.name in self.late_symbols - self.bound_symbols for x in (left, right) for s in symbols(x)):
                 rest.append((left, right, node))
             else:
                 self.emit(p.Require(left, right, node))
@@ -243,9 +228,7 @@ class Lowering:
         elif step.kind == "reduce":
             op = step.anchor.op
             assert isinstance(op, g.Reduce)
-            self._nest(
-                Region(step.anchor.inputs[0].shape, op.axes, step.members, step.outputs), step, materialised
-            )
+            self._nest(Region(step.anchor.inputs[0].shape, op.axes, step.members, step.outputs), step, materialised)
         elif step.kind == "map":
             self.materialise(step.anchor.output, self.placement(step.anchor.output), materialised)
         elif step.kind == "concat":
@@ -274,9 +257,7 @@ class Lowering:
         leaf = scope.parameter(value, where, written=True)
         members = _pulled(value, scope)
         region = Region(value.shape, (), members, [value])
-        anchor = (
-            value.node if value.node is not None else Node(g.Reshape(value.shape), (value,), (value,), "copy")
-        )
+        anchor = value.node if value.node is not None else Node(g.Reshape(value.shape), (value,), (value,), "copy")
         self._build(region, scope, {value: leaf}, anchor)
 
     def copy(self, value: Value, where: Placement, materialised: set[Value]) -> None:

@@ -45,9 +45,7 @@ class RegionEpilogue:
         self.buffers: tuple[Buffer, ...] = tuple(scope.buffers)
         self.dims: tuple[str, ...] = ()
 
-    def emit(
-        self, position: Mapping[str, DimLike], value: Data, lanes: int, count: DimLike | None
-    ) -> Sequence[Stmt]:
+    def emit(self, position: Mapping[str, DimLike], value: Data, lanes: int, count: DimLike | None) -> Sequence[Stmt]:
         """See :class:`vitrify.lower.contract.problem.Epilogue`."""
         vector = self.lane_axis if lanes > 1 else None
         self.serial += 1
@@ -61,10 +59,8 @@ class RegionEpilogue:
         self._used_status |= emitter.used_status
         if emitter.used_status:
             self.scope.status()
-        body = rename(
-            tuple(emitter.statements), {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)}
-        )
-        return self.scope.safe_body(body)
+        body = rename(tuple(emitter.statements), {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)})
+        return body
 
 
 def _lane_axis(node: Node, axes: tuple[DimLike, ...]) -> str | None:
@@ -120,8 +116,8 @@ def _problem(
         (op.free(1, rhs.rank), names["right"]),
         (op.rhs_contract, over),
     )
-    extents = {n: scope.safe(s) for n, s in zip(out, node.output.shape, strict=True)}
-    extents |= {n: scope.safe(lhs.shape[a]) for n, a in zip(over, op.lhs_contract, strict=True)}
+    extents = {n: s for n, s in zip(out, node.output.shape, strict=True)}
+    extents |= {n: lhs.shape[a] for n, a in zip(over, op.lhs_contract, strict=True)}
     left, left_operand = _access(low, lhs, "lhs", lhs_axes, scope, materialised)
     right, right_operand = _access(low, rhs, "rhs", rhs_axes, scope, materialised)
     granted = low.options.bf16 and lhs.dtype is F32 and rhs.dtype is F32
@@ -134,7 +130,7 @@ def _problem(
         right,
         op.dtype.compute,
         epilogue,
-        tuple(str(s) for s in low.safe_names.values()),
+        tuple(low.symbols),
         accurate=low.options.accurate,
         precision=BF16 if granted else F32,
     )
@@ -175,15 +171,15 @@ def _access(
     form = linear_in(address, variables)
     assert form is not None
     loops = [(v, axes[i]) for i, v in enumerate(variables) if value.shape[i] != 1]
-    strides = {name: scope.safe(form.coefficients.get(v, 0)) for v, name in loops}
+    strides = {name: form.coefficients.get(v, 0) for v, name in loops}
     bounds = []
     for position, extent in found.conditions:
         inside = linear_in(position, variables)
         assert inside is not None
         steps = {name: int(str(c)) for v, name in loops if (c := inside.coefficients.get(v, 0)) != 0}
-        bounds.append(Bound(scope.safe(inside.offset), steps, scope.safe(extent)))
+        bounds.append(Bound(inside.offset, steps, extent))
     access = Access(
-        buffer, value.dtype, scope.safe(form.offset), strides, tuple(bounds), found.fill,
+        buffer, value.dtype, form.offset, strides, tuple(bounds), found.fill,
         None if constant is None else np.ascontiguousarray(constant),
     )  # fmt: skip
     operand = Operand(Place("constant")) if placement is None else placement.operand()
@@ -192,8 +188,7 @@ def _access(
 
 def _emit(low: Lowering, lowered: Lowered, operands: dict[str, Operand], node: Node) -> None:
     for temporary in lowered.temporaries:
-        original = low.unsafe(temporary.size)
-        place = low.allocate(align64(original * temporary.dtype.itemsize))
+        place = low.allocate(align64(temporary.size * temporary.dtype.itemsize))
         operands[temporary.name] = Operand(place)
     for name, array in lowered.constants.items():
         operands[name] = Operand(Place("weight", low.weights.add(array)))
@@ -211,6 +206,5 @@ def _call(low: Lowering, kernel: Kernel, operands: dict[str, Operand], node: Nod
             assert found is not None and found.base.constant is not None
             operand = Operand(Place("weight", low.weights.add(found.base.constant)))
         used.append(operand)
-    named = {str(s): low.symbols[original] for original, s in low.safe_names.items()}
     low.note_scratch(kernel)
-    low.emit(Call(kernel, tuple(used), tuple(named[d] for d in kernel.dims), node.source or node.op.name))
+    low.emit(Call(kernel, tuple(used), tuple(low.symbols[d] for d in kernel.dims), node.source or node.op.name))

@@ -216,9 +216,7 @@ class Emitter:
             if moving and mask is not None:
                 mask = self.wide(mask)
             type_ = VType(dtype, self.lanes if moving else 1)
-            loaded = L.Load(
-                leaf.buffer, address, type_, self.count if moving else None, step if moving else 1, mask
-            )
+            loaded = L.Load(leaf.buffer, address, type_, self.count if moving else None, step if moving else 1, mask)
         return self.let(self.convert(self.let(loaded), dtype.compute))
 
     def _lane_mask(self, mask: Data | None) -> Data | None:
@@ -307,8 +305,7 @@ class Emitter:
         rank = tables[0].rank
         chosen = index[axis : axis + rank]
         positions = [
-            self._checked(node, self.read(t, chosen, mask), x.shape[axis + k], mask)
-            for k, t in enumerate(tables)
+            self._checked(node, self.read(t, chosen, mask), x.shape[axis + k], mask) for k, t in enumerate(tables)
         ]
         before, after = index[:axis], index[axis + rank :]
         if all(p.type.lanes == 1 for p in positions):

@@ -44,12 +44,7 @@ def _takes_over(
         before = blocks[root]
         ends = before.death == time == result.birth and before.size == result.size
         whole = operand.offset == target.offset and other.dtype.itemsize == buffer.dtype.itemsize
-        if (
-            ends
-            and whole
-            and roots.count(root) == 1
-            and _overwrites_what_it_read(call.kernel, other.name, buffer.name)
-        ):
+        if ends and whole and roots.count(root) == 1 and _overwrites_what_it_read(call.kernel, other.name, buffer.name):
             return root
     return None
 

@@ -74,8 +74,4 @@ def _bound_symbols(graph: Graph) -> list[str]:
 
 def _checks(graph: Graph, bound: set[str]) -> list[tuple[DimLike, DimLike]]:
     """Equalities that a run's dims must satisfy."""
-    return [
-        pair
-        for pair in dict.fromkeys(graph.assumptions)
-        if all(s.name in bound for x in pair for s in symbols(x))
-    ]
+    return [pair for pair in dict.fromkeys(graph.assumptions) if all(s.name in bound for x in pair for s in symbols(x))]

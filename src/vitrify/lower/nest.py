@@ -75,9 +75,7 @@ def lanes_for(region: Region, target: Target) -> int:
     return target.lanes(F64 if wide else F32)
 
 
-def default_schedule(
-    region: Region, env: Environment, leaves: dict[Value, Leaf], target: Target
-) -> NestSchedule:
+def default_schedule(region: Region, env: Environment, leaves: dict[Value, Leaf], target: Target) -> NestSchedule:
     """Vectors along the axis whose loads and stores cost least."""
     lanes = lanes_for(region, target)
     axes = [a for a, n in enumerate(region.space) if n != 1]
@@ -130,9 +128,7 @@ class NestBuilder:
         target: Target,
     ) -> None:
         self.region, self.env, self.leaves, self.schedule, self.target = region, env, leaves, schedule, target
-        self.index: list[DimLike] = [
-            0 if n == 1 else Dim.index(f"i{a}", n) for a, n in enumerate(region.space)
-        ]
+        self.index: list[DimLike] = [0 if n == 1 else Dim.index(f"i{a}", n) for a, n in enumerate(region.space)]
         self.reads: dict[str, set[Index]] = {}
         vector = schedule.vector_axis
         self.vector = None if vector is None else f"i{vector}"
@@ -141,9 +137,7 @@ class NestBuilder:
         self.tiles: list[L.Tile] = []
         self.used_status = False
 
-    def _emitter(
-        self, parent: Emitter | None, prefix: str, lanes: int, count: DimLike | None = None
-    ) -> Emitter:
+    def _emitter(self, parent: Emitter | None, prefix: str, lanes: int, count: DimLike | None = None) -> Emitter:
         variables = frozenset(str(self.index[a]) for a in self.region.reduced) if parent else frozenset()
         vector = self.vector if lanes > 1 else None
         return Emitter(self.env, lanes, vector, count, prefix, reads=self.reads, parent=parent, variables=variables)
@@ -328,9 +322,7 @@ class NestBuilder:
     def _in_order(self, axes: Sequence[int]) -> list[int]:
         """Axes worth a loop, the vectors' one innermost."""
         vector = self.schedule.vector_axis
-        return [a for a in axes if self.region.space[a] != 1 and a != vector] + [
-            a for a in axes if a == vector
-        ]
+        return [a for a in axes if self.region.space[a] != 1 and a != vector] + [a for a in axes if a == vector]
 
     # ---- rows and tasks
 

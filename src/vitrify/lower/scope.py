@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitrify.ir.dims import Dim, DimLike, product, substitute, symbols
+from vitrify.ir.dims import Dim, DimLike, product, symbols
 from vitrify.ir.dtypes import I64
 from vitrify.ir.graph import Node, Value
 from vitrify.lower import loop as L
 from vitrify.lower.emit import STATUS, Leaf
 from vitrify.lower.loop import Buffer, Kernel, Stmt
 from vitrify.lower.plan import Operand, Place, Placement
-from vitrify.lower.rewrite_loop import addresses, rename
+from vitrify.lower.rewrite_loop import addresses
 
 if TYPE_CHECKING:
     from vitrify.lower.build import Lowering
@@ -63,13 +63,6 @@ class KernelScope:
             self.buffers.append(Buffer(STATUS, I64, True))
             self.operands.append(Operand(Place("status")))
 
-    def safe(self, value: DimLike) -> DimLike:
-        """User's dim names replaced by names that C and the loops leave free."""
-        return substitute(value, self.lowering.safe_names)
-
-    def safe_body(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-        return rename(body, dict(self.lowering.safe_names))
-
     def kernel(
         self,
         tasks: DimLike,
@@ -80,14 +73,7 @@ class KernelScope:
         """The finished kernel, and the values of its dims."""
         if any(isinstance(s, L.Fail) for s in L.walk(body)):
             self.status()
-        body = self.safe_body(body)
-        tasks = self.safe(tasks)
         used = {s.name for a in [*addresses(body), tasks] if isinstance(a, Dim) for s in symbols(a)}
-        safe = self.lowering.safe_names
-        dims = [(str(s), original) for original, s in safe.items() if str(s) in used]
-        traffic = self.safe(self.traffic)
-        names = tuple(n for n, _ in dims)
-        kernel = Kernel(
-            "kernel", tuple(self.buffers), names, tasks, body, self.safe(flops), traffic, schedule
-        )
-        return kernel, tuple(self.lowering.symbols[original] for _, original in dims)
+        dims = {name: dim for name, dim in self.lowering.symbols.items() if name in used}
+        kernel = Kernel("kernel", tuple(self.buffers), tuple(dims), tasks, body, flops, self.traffic, schedule)
+        return kernel, tuple(dims.values())

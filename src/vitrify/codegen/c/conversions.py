@@ -30,9 +30,7 @@ def conversion(printer: KernelPrinter, text: str, source: VType, to: DType, satu
         return wrapped if to is byte else conversion(printer, wrapped, VType(byte, lanes), to, saturate)
     if to is BOOL:
         if origin.is_float and origin.bits < 32:
-            return conversion(
-                printer, conversion(printer, text, source, F32, True), VType(F32, lanes), BOOL, True
-            )
+            return conversion(printer, conversion(printer, text, source, F32, True), VType(F32, lanes), BOOL, True)
         name = defs.type(VType(BOOL, lanes))
         return f"({text} != 0)" if lanes == 1 else f"__builtin_convertvector({text} != 0, {name})"
     if _narrow(origin):

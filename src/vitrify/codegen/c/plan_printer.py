@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from vitrify.codegen.c.positions import PRELUDE, position, real
 from vitrify.codegen.c.printer import kernel_source
-from vitrify.ir.dims import Dim, DimLike, Symbol, lower, provably_nonnegative, substitute, symbols, upper
+from vitrify.ir.dims import Dim, DimLike, lower, provably_nonnegative, substitute, symbols, upper
 from vitrify.ir.graph import Type
 from vitrify.lower import plan as p
 from vitrify.lower.loop import Kernel
@@ -59,9 +59,7 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
     declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
     scratch = max(int(str(p.scratch_bytes)) for p in (plan, *(v.plan for v in variants)))
     order = list(dict.fromkeys(n for p in (plan, *(v.plan for v in variants)) for n in p.dims))
-    printers = [
-        PlanPrinter(p, names, order, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))
-    ]
+    printers = [PlanPrinter(p, names, order, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))]
     bodies = [text for printer in printers for text in (printer.arena(), printer.run())]
     tests = [" && ".join(f"dims[{order.index(n)}] == {size}" for n, size in v.dims) for v in variants]
     arena = "".join(f"    if ({test}) return arena_bytes_{k}(dims);\n" for k, test in enumerate(tests, 1))
@@ -88,9 +86,7 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
 class PlanPrinter:
     """Prints one variant; ``order`` is that of the dims of all, the model's own first."""
 
-    def __init__(
-        self, plan: Plan, names: dict[Kernel, str], order: list[str], number: int, scratch: int
-    ) -> None:
+    def __init__(self, plan: Plan, names: dict[Kernel, str], order: list[str], number: int, scratch: int) -> None:
         self.plan, self.names, self.order, self.number, self.scratch = plan, names, order, number, scratch
         self.offsets = plan.shared.weights.offsets()
         self.lines: list[str] = []
@@ -133,9 +129,7 @@ class PlanPrinter:
         )
 
     def check(self) -> str:
-        lines = [
-            f"static vt_status check(int64_t *dims) {{\n    (void)dims;\n{self._locals(self.plan.bound)}"
-        ]
+        lines = [f"static vt_status check(int64_t *dims) {{\n    (void)dims;\n{self._locals(self.plan.bound)}"]
         for name in self.plan.dims[: self.plan.bound]:
             symbol = self.plan.safe_names[name]
             low, high = lower(symbol), upper(symbol)
@@ -225,9 +219,7 @@ class PlanPrinter:
                     status = "r->status = (int64_t)VT_ERR_OVERFLOW << 32"
                     self.lines.append(f"{pad}if ({self._too_large(size)}) {{ {status}; return; }}")
                     self.lines.append(f"{pad}if (r->late[{number}]) r->host->release(r->late[{number}]);")
-                    self.lines.append(
-                        f"{pad}r->late[{number}] = r->host->alloc(64, (size_t){self.pos(size)});"
-                    )
+                    self.lines.append(f"{pad}r->late[{number}] = r->host->alloc(64, (size_t){self.pos(size)});")
                     self.lines.append(
                         f"{pad}if (!r->late[{number}]) {{ r->status = (int64_t)VT_ERR_MEMORY << 32; return; }}"
                     )
@@ -259,9 +251,7 @@ class PlanPrinter:
         wrong = f"{name} != {value}" if i.known else f"{name} < 0"
         if not i.known:
             self.lines.append(f"{pad}{name} = dims[{self.order.index(i.symbol)}] = {value};")
-        self.lines.append(
-            f"{pad}if ({wrong}) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {i.node}; return; }}"
-        )
+        self.lines.append(f"{pad}if ({wrong}) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {i.node}; return; }}")
 
     def _publish(self, output: int, operand: Operand, shape: tuple[DimLike, ...], pad: str) -> None:
         start = sum(t.rank for _, t in self.plan.outputs[:output])
@@ -308,7 +298,5 @@ def _products(type_: Type) -> list[DimLike]:
 def _string(text: str) -> str:
     """A C string literal of the UTF-8 bytes."""
     return (
-        '"'
-        + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92, 63) else f"\\{b:03o}" for b in text.encode())
-        + '"'
+        '"' + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92, 63) else f"\\{b:03o}" for b in text.encode()) + '"'
     )

@@ -182,9 +182,7 @@ class KernelPrinter:
                 rows = [s.rows] * 6 + [16, 16]
                 columns = ", ".join(["64, 0"] * 8)
                 shape = f"{{1, 0, {'0, ' * 14}{columns}, {'0, ' * 16}{', '.join(map(str, rows))}}}"
-                return (
-                    f"{{ static const uint8_t shape[64] = {shape}; __builtin_ia32_tile_loadconfig(shape); }}"
-                )
+                return f"{{ static const uint8_t shape[64] = {shape}; __builtin_ia32_tile_loadconfig(shape); }}"
             case "release":
                 return "__builtin_ia32_tilerelease();"
             case "zero":
@@ -409,7 +407,6 @@ def _move_definition(name: str, type_: VType) -> str:
     }  # fmt: skip
     result, parameters, body = forms[name]
     return f"static inline {result} vt_{name}_{type_}({parameters}) {{ {body} }}"
-
 
 
 def kernel_source(kernel: Kernel, target: Target) -> str:
