@@ -44,6 +44,14 @@ def test_small_and_empty(depth: int) -> None:
     m.check()
 
 
+def test_sums_of_nothing() -> None:
+    m = Model()
+    x, y = m.input(sample(I32, (0, 3, 5)), (0, 3, N)), m.input(sample(I32, (0, 3, 64)))
+    m.result(m.contract(x, m.permute(x, (2, 1, 0)), batch=((2,), (0,)), over=((0,), (2,))))
+    m.result(m.map("not", m.contract(y, y, over=((0,), (0,)))), m.contract(m.cast(x, F32), m.cast(y, F32), over=((0, 1), (0, 1))))
+    m.check({"x0": sample(I32, (0, 3, 40)), "x1": m.feeds["x1"]})
+
+
 def test_epilogues_of_a_contraction_are_one_kernel() -> None:
     m = Model()
     x, w = m.input(sample(F32, (9, 33)), (N, 33)), m.constant(sample(F32, (33, 21), 1))

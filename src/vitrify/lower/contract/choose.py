@@ -44,7 +44,8 @@ TEMPLATES: dict[str, Template] = {
 
 def choose(problem: Contraction, target: Target) -> Schedule:
     """The first template, from the most special to the most general, that applies."""
-    for template in TEMPLATES.values():
+    empty = any(a.extent == 0 for a in problem.contracted)  # sums of nothing are not worth tiles
+    for template in (TEMPLATES["generic"],) if empty else TEMPLATES.values():
         found = template.schedule(problem, target)
         if found is not None:
             return found
