@@ -15,10 +15,13 @@ from vitrify.toolchain.zig import Compiler
 N, K, Z = Dim.symbol("n", 1), Dim.symbol("k", 1), Dim.symbol("z", -50)
 X = N * 3 + K
 EXPRESSIONS: list[DimLike] = [
-    0, -7, 1 << 40, N, -N, N - K, 2 * N * K - 3 * N + 5, X // (N * K), X % (N * K), (N * N * K) // (K * K), N * K % (N * N) * K,
+    0, -7, 1 << 40, N, -N, N - K, 2 * N * K - 3 * N + 5, X // (N * K), X % (N * K), (N * N * K) // (K * K),
+    N * K % (N * N) * K,
     N * (X // (2 * K)), N - (X % (N * N)) * 2, (X // N) // K, (X % K) // 2, (X * X) // (N + K), (X * X) % (N + K),
-    floordiv(Z, 7), mod(Z, 7), floordiv(Z * N, N * K), mod(Z - N, N * K), floordiv(-N, 8), minimum(N, K * 2) * 3 - maximum(N * K, Z),
-    minimum(N * K, K * K) // (N * K), (N + 63) // 64 * 64, floordiv(Z - 1, maximum(N, 16 // K + 1)) + 1, mod(N * K, minimum(N, K)),
+    floordiv(Z, 7), mod(Z, 7), floordiv(Z * N, N * K), mod(Z - N, N * K), floordiv(-N, 8),
+    minimum(N, K * 2) * 3 - maximum(N * K, Z),
+    minimum(N * K, K * K) // (N * K), (N + 63) // 64 * 64, floordiv(Z - 1, maximum(N, 16 // K + 1)) + 1,
+    mod(N * K, minimum(N, K)),
     (N * K - 1) // (N * (K + 1)), maximum((16383 // N) + 1, (N * N * 3 + 63) // 64) * K,
 ]  # fmt: skip
 VALUES = [(n, k, z) for n, k, z in itertools.product((1, 2, 7, 33), (1, 3, 16), (-50, -7, 0, 5, 100))]

@@ -133,10 +133,9 @@ def test_folds_pair_lanes_by_halves(fn: str, dtype: DType) -> None:
 def test_tiles_are_apart_and_aligned() -> None:
     a, b = L.Tile("first", F32, 3), L.Tile("second", F64, 5)
     i = Dim.index("i", 3)
-    body = [
-        a, b, L.For(i, 3, (L.Store("first", i, load(i)), L.Store("second", i, L.Convert(load(i), F64)))),
-        L.For(i, 3, (L.Store("b1", i, L.Apply("add", (load(i, buffer="first"), L.Convert(load(i, 1, F64, "second"), F32)))),), unrolled=True),
-    ]  # fmt: skip
+    total = L.Apply("add", (load(i, buffer="first"), L.Convert(load(i, 1, F64, "second"), F32)))
+    fill = L.For(i, 3, (L.Store("first", i, load(i)), L.Store("second", i, L.Convert(load(i), F64))))
+    body = [a, b, fill, L.For(i, 3, (L.Store("b1", i, total),), unrolled=True)]
     source, out = np.asarray([1, 2, 3], np.float32), np.zeros(3, np.float32)
     run(body, [source, out], scratch=128)
     assert out.tolist() == [2, 4, 6]
@@ -144,8 +143,8 @@ def test_tiles_are_apart_and_aligned() -> None:
 
 @pytest.mark.parametrize(
     ("value", "dtype"),
-    [(0.1, F32), (1e-45, F32), (-0.0, F64), (float("inf"), F32), (float("-inf"), F64), (float("nan"), F32), (5e-324, F64),
-     (-(2**63), I64), (2**63 - 1, I64), (2**64 - 1, U64), (-128, I8), (-(2**31), I32), (True, BOOL)],
+    [(0.1, F32), (1e-45, F32), (-0.0, F64), (float("inf"), F32), (float("-inf"), F64), (float("nan"), F32),
+     (5e-324, F64), (-(2**63), I64), (2**63 - 1, I64), (2**64 - 1, U64), (-128, I8), (-(2**31), I32), (True, BOOL)],
 )  # fmt: skip
 def test_literals_are_exact(value: float, dtype: DType) -> None:
     out = np.zeros(1, dtype.numpy)

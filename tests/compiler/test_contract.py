@@ -48,7 +48,8 @@ def test_sums_of_nothing() -> None:
     m = Model()
     x, y = m.input(sample(I32, (0, 3, 5)), (0, 3, N)), m.input(sample(I32, (0, 3, 64)))
     m.result(m.contract(x, m.permute(x, (2, 1, 0)), batch=((2,), (0,)), over=((0,), (2,))))
-    m.result(m.map("not", m.contract(y, y, over=((0,), (0,)))), m.contract(m.cast(x, F32), m.cast(y, F32), over=((0, 1), (0, 1))))
+    m.result(m.map("not", m.contract(y, y, over=((0,), (0,)))))
+    m.result(m.contract(m.cast(x, F32), m.cast(y, F32), over=((0, 1), (0, 1))))
     m.check({"x0": sample(I32, (0, 3, 40)), "x1": m.feeds["x1"]})
 
 

@@ -81,7 +81,8 @@ def test_dtypes(dtype: DType) -> None:
     one = True if dtype is BOOL else 1
     m.result(
         m.permute(x, (2, 0, 1)), m.pad(x, (0, 0, 2), (0, 1, 0), one), m.flip(x, 2),
-        m.slice(x, (0, 0, 20), (1, 2, -1), (3, 3, 21)), m.concat([x, m.flip(x, 2), x], 2), m.window(x, (2,), (3,), (2,), (1,)),
+        m.slice(x, (0, 0, 20), (1, 2, -1), (3, 3, 21)), m.concat([x, m.flip(x, 2), x], 2),
+        m.window(x, (2,), (3,), (2,), (1,)),
     )  # fmt: skip
     m.check()
 
@@ -92,7 +93,8 @@ def symbolic_cases(m: Model, x: Value, n: DimLike, k: DimLike) -> list[Value]:
         m.slice(x, (n - 1, k - 1), (-1, -1), (n, k)), m.slice(x, (0, 1), (2, 3), ((n + 1) // 2, (k + 1) // 3)),
         m.window(m.pad(x, (0, 2), (0, 2), 0), (1,), (3,), (2,), (1,)), m.concat([x, m.map("neg", x)], 0),
         m.concat([x, m.map("exp", x), x], 1), m.map("add", x, m.reshape(m.reduce("sum", x, (1,)), (n, 1))),
-        m.reshape(m.permute(x, (1, 0)), (n, k)), m.map("mul", m.reshape(m.permute(x, (1, 0)), (n * k,)), m.reshape(x, (n * k,))),
+        m.reshape(m.permute(x, (1, 0)), (n, k)),
+        m.map("mul", m.reshape(m.permute(x, (1, 0)), (n * k,)), m.reshape(x, (n * k,))),
         m.pad(m.flip(x, 1), (0, k), (0, 1), -1), m.cast(m.dim(n * k + 7), F32),
     ]  # fmt: skip
 
@@ -107,8 +109,10 @@ def test_symbolic() -> None:
 
 
 PIECES: list[Callable[[Model, Value], Value]] = [
-    lambda m, x: x, lambda m, x: m.map("neg", x), lambda m, x: m.flip(x, 1), lambda m, x: m.constant(sample(F32, (3, 5, 7), 9)),
-    lambda m, x: m.map("exp", m.pad(x, (0, 0, 0), (0, 0, 0), 0)), lambda m, x: m.permute(m.permute(x, (2, 0, 1)), (1, 2, 0)),
+    lambda m, x: x, lambda m, x: m.map("neg", x), lambda m, x: m.flip(x, 1), lambda m,
+    x: m.constant(sample(F32, (3, 5, 7), 9)),
+    lambda m, x: m.map("exp", m.pad(x, (0, 0, 0), (0, 0, 0), 0)), lambda m,
+    x: m.permute(m.permute(x, (2, 0, 1)), (1, 2, 0)),
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 1.5, 2.5, -
 WHOLE = [0, 1, -1, 2, -2, 3, 7, -7, 100, -100]
 DIVISION = ("quotient", "floormod", "fmod")
 # Narrow floats compute in f32, so that a row is one more conversion: one of every kind is enough.
-NARROW = ("add", "div", "fma", "exp", "pow", "sigmoid", "min", "relu", "sign", "round", "fmod", "lt", "isnan", "isinf", "where")  # fmt: skip
+NARROW = tuple("add div fma exp pow sigmoid min relu sign round fmod lt isnan isinf where".split())
 # The oracle's own error in f64: the argument of erfc and exp is rounded, and x * x of it is magnified.
 ORACLE = {"gelu": 1e3, "gelu_tanh": 1e3}
 

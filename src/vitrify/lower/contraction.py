@@ -59,8 +59,8 @@ class RegionEpilogue:
         self._used_status |= emitter.used_status
         if emitter.used_status:
             self.scope.status()
-        body = rename(tuple(emitter.statements), {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)})
-        return body
+        places = {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)}
+        return rename(tuple(emitter.statements), places)
 
 
 def _lane_axis(node: Node, axes: tuple[DimLike, ...]) -> str | None:
@@ -116,7 +116,7 @@ def _problem(
         (op.free(1, rhs.rank), names["right"]),
         (op.rhs_contract, over),
     )
-    extents = {n: s for n, s in zip(out, node.output.shape, strict=True)}
+    extents = dict(zip(out, node.output.shape, strict=True))
     extents |= {n: lhs.shape[a] for n, a in zip(over, op.lhs_contract, strict=True)}
     left, left_operand = _access(low, lhs, "lhs", lhs_axes, scope, materialised)
     right, right_operand = _access(low, rhs, "rhs", rhs_axes, scope, materialised)

@@ -163,7 +163,8 @@ class KernelPrinter:
                 word = (code << 32) | node
                 self._line(
                     depth,
-                    f"{{ int64_t ok = 0; __atomic_compare_exchange_n(status, &ok, INT64_C({word}), 0, 0, 0); return; }}",
+                    f"{{ int64_t ok = 0; __atomic_compare_exchange_n(status, &ok, INT64_C({word}), 0, 0, 0); "
+                    "return; }",
                 )
             case L.Prefetch(buffer=b, index=i, write=w):
                 self._line(depth, f"__builtin_prefetch({b} + {self._position(i)}, {int(w)});")
