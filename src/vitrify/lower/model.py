@@ -37,7 +37,8 @@ def lower_model(
     plan = Plan(
         model.name, [(v.name, v.type) for v in model.inputs],
         [(n, v.type) for n, v in zip(names, model.outputs, strict=True)],
-        late, [low.model_names[n] for n in (*bound, *unknown)], len(bound), _checks(graph, set(bound)), low.instructions, low.blocks,
+        late, [low.model_names[n] for n in (*bound, *unknown)], len(bound), _checks(graph, set(bound)),
+        low.instructions, low.blocks,
         low.shared, low.late,
     )  # fmt: skip
     plan.safe_names = dict(safe)
