@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vitrify.cli.compile import artifact_of
+from vitrify.cli.compile import artifact_of, counted
 from vitrify.cli.feeds import Feed, make_feed
 from vitrify.options import CompileOptions
 from vitrify.runtime.threads import default_threads
@@ -57,7 +57,7 @@ def bench_model(
         print()
         return
     table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
-    for head in ("engine", "median ms", "best ms", "p95 ms", "relative to ours", "largest difference"):
+    for head in ("engine", "median ms", "best ms", "p95 ms", "ratio", "difference"):
         table.add_column(head, justify="left" if head == "engine" else "right")
     ours = results[0]["median_ms"]
     for row in results:
@@ -67,8 +67,8 @@ def bench_model(
     console.print(table)
     reference = "onnxruntime" if "onnxruntime" in runs else "vitrify"
     console.print(
-        f"[dim]{threads} thread{'s' if threads > 1 else ''}, calls interleaved; differences relative to "
-        f"the largest element of {reference}'s outputs[/]"
+        f"[dim]{counted(threads, 'thread')}, calls interleaved; ratios of medians to vitrify's; largest "
+        f"differences relative to the largest element of {reference}'s outputs[/]"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vitrify.artifact.amounts import evaluate
@@ -36,7 +37,9 @@ def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> 
         print()
         return
     console = Console(highlight=False)
-    console.print(f"[bold]{artifact.path}[/]", soft_wrap=True)
+    console.print(f"[bold]{escape(str(model))}[/]", soft_wrap=True)
+    if Path(artifact.path) != model:
+        console.print(f"[dim]{escape(artifact.path)}[/]", soft_wrap=True)
     _print_ports(console, manifest, sizes)
     for target in facts["targets"]:
         _print_target(console, target, top)
@@ -78,10 +81,10 @@ def _target(manifest: Manifest, target: Target, dims: Mapping[str, int]) -> dict
         "target": target.target,
         "features": list(target.features),
         "memory": {
+            "peak": evaluate(target.peak_bytes, dims),
             "weights": weights,
             "arena": evaluate(target.arena_bytes, dims),
             "scratch_per_thread": target.scratch_bytes,
-            "peak": evaluate(target.peak_bytes, dims),
             "code": manifest.files[target.payload].size,
         },
         "ops": dict(ops.most_common()),
@@ -111,9 +114,9 @@ def _print_target(console: Console, target: dict[str, Any], top: int) -> None:
     console.print(f"[bold cyan]{' + '.join([target['target'], *target['features']])}[/]")
     calls = sum(k["calls"] for k in target["kernels"])
     facts = Table.grid(padding=(0, 2))
-    parts = ("weights", "arena", "scratch_per_thread", "code")
-    stated = ", ".join(f"{part.replace('_', ' ')} {scaled(memory[part], 'B')}" for part in parts)
-    facts.add_row("memory", f"peak {scaled(memory['peak'], 'B')}: {stated}")
+    parts = [f"{part.replace('_', ' ')} {scaled(size, 'B')}" for part, size in memory.items()]
+    facts.add_row("memory", ", ".join(parts[:3]))
+    facts.add_row("", ", ".join(parts[3:]))
     what = f"{counted(calls, 'call')} of {counted(len(target['kernels']), 'kernel')}"
     facts.add_row("work", f"{scaled(target['flops'], 'FLOP')} in {what}")
     facts.add_row("ops", ", ".join(f"{op} {count}" for op, count in target["ops"].items() if op))

@@ -80,13 +80,13 @@ def summary(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
             for key, value in (("min", numbers.min()), ("mean", numbers.mean()), ("max", numbers.max())):
                 result[key] = float(value) if np.isfinite(value) else None
         result["not_finite"] = int((~np.isfinite(numbers)).sum())
-        result["first"] = [float(v) if np.isfinite(v) else None for v in numbers[:6]]
+        result["first"] = [float(v) if np.isfinite(v) else None for v in numbers[:3]]
     return result
 
 
 def _cells(output: dict[str, Any]) -> list[str]:
     def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.5g}"
+        return "–" if value is None else f"{value:.4g}"
 
     first = " ".join(number(v) for v in output.get("first", ()))
     if output.get("not_finite"):

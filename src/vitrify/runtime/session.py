@@ -161,7 +161,8 @@ class Session:
         nodes, index = self.artifact.manifest.nodes, status & 0xFFFFFFFF
         # A failure outside any node (an allocation) also carries index 0, so memory names none.
         known = index < len(nodes) and kind is not OutOfMemoryError
-        where = f"node {nodes[index].name!r} ({nodes[index].op}): " if known else ""
+        node = nodes[index] if known else None
+        where = f"node {node.name!r} ({node.op}): " if node and node.name else f"{node.op}: " if node else ""
         raise kind(f"{where}{message}", hint=hint)
 
     def _refuse_memory(self, need: int) -> NoReturn:
