@@ -51,7 +51,7 @@ def light_model(name: str, seed: int = 0) -> bytes:
     graph.input.extend(inputs)
     model.ir_version = _IR_VERSION  # initializers need not be inputs any more
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 Fill = Callable[[tuple[int, ...], np.random.Generator], Array]
@@ -103,7 +103,7 @@ def empty_model() -> bytes:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "abc"]
     graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "empty", values[:2], values[2:])
     opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION).SerializeToString()
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION).SerializeToString())
 
 
 def _package_file(package: str, folder: str, name: str) -> Path:

@@ -195,4 +195,4 @@ class Session:
         return self._options
 
     def __repr__(self) -> str:
-        return f"Session({self.artifact.path!r}, target={self.target.target!r}, threads={self.threads})"
+        return f"{type(self).__name__}({self.artifact.path!r}, target={self.target.target!r}, threads={self.threads})"
