@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,10 @@ _PEAK = (
 )
 
 
+# As installed packages are: with their bytecode. The first start of each engine writes what is missing.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 class Processes:
     """Runs one model in fresh processes. ``artifact`` is what Vitrify loads, ``model`` what the peers do."""
 
@@ -67,8 +72,9 @@ class Processes:
     def first_result(self, engine: str) -> float:
         """Seconds from the start of the process until it has the first result."""
         command = self._command(engine, _FIRST)
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
         start = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        with subprocess.Popen(command, stdout=pipe, stderr=null, env=_ENVIRONMENT) as child:
             assert child.stdout is not None
             line = child.stdout.readline()
             seconds = time.perf_counter() - start
@@ -78,5 +84,6 @@ class Processes:
 
     def peak_bytes(self, engine: str) -> int:
         """The most memory that was resident, of the whole process: interpreter, libraries and model."""
-        found = subprocess.run(self._command(engine, _PEAK), capture_output=True, check=True, text=True)
+        command = self._command(engine, _PEAK)
+        found = subprocess.run(command, capture_output=True, check=True, text=True, env=_ENVIRONMENT)
         return int(found.stdout) * 1024
