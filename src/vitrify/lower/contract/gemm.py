@@ -8,12 +8,13 @@ Parameters: ``rows`` (steps of the row axis per tile), ``inner`` (1: the last le
 tile, and the one before it is the row axis), ``vectors`` (per row of a tile), ``row_block`` (tiles, or whole
 rows of tiles, per task), ``panel_block`` (panels per task), ``copy`` (0: left in place, 1: copied by a
 kernel, 2: copied by the task, which is the only one), ``right`` (0: packed when compiled, 1: in place,
-2: packed by a kernel), ``prefetch`` (rows of a panel fetched ahead of their use; 0: none).
+2: packed by a kernel), ``prefetch`` (rows of a panel fetched ahead of their use; 0: none), ``lookahead`` (1: the
+next panel is fetched meanwhile).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from vitrify.ir.dims import DimLike, maximum, minimum
@@ -323,6 +324,12 @@ class TiledKernel:
             inner = g.inner.position(j) if g.inner is not None else {}
             return {**g.row.position(row + i), **inner}
 
+        if self.values.get("lookahead") and not self.in_place:
+            # Each tile fetches the lines of one vector of columns; the last panel's reach past the end.
+            turn = (start // self.values["rows"]) % right.vectors
+            line = g.k * self.tiles.lanes
+            at, last = self.names.bind("f", right.base + line * right.vectors + turn * line)
+            right, more = replace(right, following=at), (*more, *last)
         rows = Rows(height, g.width, lambda i, j: i * g.row.strides[0] + j * inner_stride, where)
         zeros = singles((*self.problem.batch, *self.problem.left, *self.problem.right))
         outside = {n: p for n, p in position.items() if n not in ("@group", "@block")}

@@ -19,6 +19,7 @@ MOST_TASKS = 24
 STREAM = 8.5  # bytes per cycle from beyond the second cache
 COLD_BYTES = 1 << 17  # weights below that may have stayed in the second cache
 FEW_TILES = 24  # rows of tiles per panel up to which fetching weights ahead shows
+VERY_FEW_TILES = 8  # up to which the next panel is fetched as well
 PREFETCH = 12  # rows of a panel: some 200 cycles
 
 
@@ -214,6 +215,7 @@ def _divide(
         copy=copy,
         right=right,
         prefetch=PREFETCH if far else 0,
+        lookahead=int(far and vectors <= tiles <= VERY_FEW_TILES),
     )
 
 

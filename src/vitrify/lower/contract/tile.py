@@ -55,7 +55,8 @@ class Rows:
 class Right:
     """Where a tile's columns are: ``buffer[base + k * row + column]``, with its own stride per K loop when
     it is used in place. ``count``: columns that exist in the last vector (None: all). ``ahead``: so many rows
-    before their use they are fetched, where they come from beyond the second cache."""
+    before their use they are fetched, where they come from beyond the second cache. ``following``: where what
+    is needed after this panel begins; a line of it is fetched with every row, while there is time."""
 
     access: Access
     base: DimLike
@@ -64,6 +65,7 @@ class Right:
     count: DimLike | None = None
     masked_loads: bool = False
     ahead: int = 0
+    following: DimLike | None = None
 
 
 class TileWriter:
@@ -135,6 +137,9 @@ class TileWriter:
         if right.ahead:
             far = column + right.ahead * right.vectors * self.lanes
             body += [Prefetch(right.access.buffer, far + v * self.lanes) for v in range(right.vectors)]
+        if right.following is not None:
+            line = (column - right.base) // right.vectors
+            body.append(Prefetch(right.access.buffer, right.following + line))
         for row, row_sums in zip(rows, sums, strict=True):
             held = self.names.register("a", dtype, self.lanes)
             value = emit.convert(emit.load(lhs, at + rows.offset(*row)), dtype)

@@ -13,7 +13,7 @@ tiles), ``panel_block`` (panels per task), ``ahead`` (1: a kernel of its own tra
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -357,7 +357,13 @@ class _Winograd:
         def tile(first: DimLike, height: int) -> Body:
             rows = Rows(height, 1, lambda i, _: i * self.channels, lambda i, _: {})
             at, code = names.bind("a", base + first * self.channels)
-            sums, body = writer.sums(lhs, at, rows, right)
+            here = right
+            if right.ahead:  # the next plane's panel is fetched meanwhile
+                line = self.channels * self.lanes
+                turn = (first // self.rows) % vectors
+                after, more = names.bind("f", right_at + line * vectors + turn * line)
+                here, code = replace(right, following=after), (*code, *more)
+            sums, body = writer.sums(lhs, at, rows, here)
             stores = [
                 Store("products", to + (first + i) * columns + v * self.lanes, r)
                 for i, row in enumerate(sums) for v, r in enumerate(row)
