@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -210,6 +211,16 @@ def test_a_cache_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.warns(vitrify.CacheWarning, match="cannot be written"):
             found = session(ADD)
         np.testing.assert_array_equal(found.run(None, {"x": X, "b": B})[0], X + 1)
+
+
+def test_nowhere_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(vitrify.ToolchainError, match="linking needs temporary files"):
+        session(ADD)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VITRIFY_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(vitrify.CacheError, match="neither"), pytest.warns(vitrify.CacheWarning):
+        session(ADD)
 
 
 def layers(count: int) -> bytes:

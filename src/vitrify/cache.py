@@ -199,11 +199,18 @@ class Cache:
 
     def _uncached(self, write: Write, load: Callable[[Path], T], error: Exception) -> tuple[T, Entry]:
         """The artifact in a temporary directory, since the cache refused it."""
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        disk = error if isinstance(error, OSError) else error.__context__
+        reason = disk.strerror if isinstance(disk, OSError) else str(error)
         _warn(f"the compile cache {self.directory} cannot be written ({reason}); the artifact is not kept")
         import tempfile
 
-        folder = Path(tempfile.mkdtemp(prefix="vitrify-"))
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="vitrify-"))
+        except OSError as refused:
+            raise CacheError(
+                f"neither the compile cache nor a temporary directory can be written: {refused.strerror}",
+                hint="free space, or set VITRIFY_CACHE_DIR or TMPDIR",
+            ) from None
         try:
             write(folder / "artifact")
             result = load(folder / "artifact")

@@ -229,6 +229,14 @@ class Compiler:
     def link(self, objects: Mapping[str, bytes], target: Target, *, sanitize: Sequence[str] = ()) -> bytes:
         """A shared library of ``objects``, in their order; symbols that stay undefined are an error, but
         for the runtime's of a sanitized one (see :func:`sanitizer_libraries`)."""
+        try:
+            return self._link(objects, target, sanitize)
+        except OSError as error:
+            raise ToolchainError(
+                f"linking needs temporary files: {error}", hint="free space, or set TMPDIR"
+            ) from None
+
+    def _link(self, objects: Mapping[str, bytes], target: Target, sanitize: Sequence[str]) -> bytes:
         options = [*_LINK_FLAGS, *([] if sanitize else ["-z", "defs", "-s"])]
         with tempfile.TemporaryDirectory(prefix="vitrify-") as folder:
             files = []
