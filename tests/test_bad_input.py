@@ -223,6 +223,13 @@ def test_nowhere_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         session(ADD)
 
 
+@pytest.mark.parametrize(("name", "value"), [("VITRIFY_DEBUG", "yes"), ("VITRIFY_DUMP", "/proc/none")])
+def test_debugging_variables(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(vitrify.InvalidArgumentError, match=name):
+        session(ADD)
+
+
 def layers(count: int) -> bytes:
     """A model with many kernels that differ, so that its compile takes a while."""
     nodes = "".join(

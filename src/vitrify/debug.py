@@ -15,8 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitrify.errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from vitrify.ir.graph import Graph
+
+
+def debug_level() -> int:
+    """``VITRIFY_DEBUG``, 0 when it is not set. InvalidArgumentError when it is not a number."""
+    text = os.environ.get("VITRIFY_DEBUG") or "0"
+    if not text.isascii() or not text.isdigit():
+        raise InvalidArgumentError("$VITRIFY_DEBUG", expected="0 to 4", actual=repr(text))
+    return int(text)
 
 
 class Debug:
@@ -25,7 +35,7 @@ class Debug:
     def __init__(self) -> None:
         folder = os.environ.get("VITRIFY_DUMP")
         self.folder = Path(folder) if folder else None
-        self.level = int(os.environ.get("VITRIFY_DEBUG") or 0)
+        self.level = debug_level()
         self.number = 0
 
     @contextmanager
@@ -39,8 +49,13 @@ class Debug:
     def text(self, name: str, text: Callable[[], str], *, level: int, suffix: str = "txt") -> None:
         """One stage's text; ``level`` is what shows it on standard error."""
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / f"{self.number:02d}_{name}.{suffix}").write_text(text(), encoding="utf-8")
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                (self.folder / f"{self.number:02d}_{name}.{suffix}").write_text(text(), encoding="utf-8")
+            except OSError as error:
+                raise InvalidArgumentError(
+                    "$VITRIFY_DUMP", expected="a directory that can be written", actual=str(error)
+                ) from None
             self.number += 1
         if self.level >= level:
             sys.stderr.write(f"--- {name}\n{text()}\n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
+from vitrify.debug import debug_level
 from vitrify.ir.graph import Graph
 from vitrify.ir.verify import verify
 from vitrify.rewrite.activations import Activations
@@ -72,7 +72,7 @@ def optimize(graph: Graph, level: Level, *, dump: Callable[[str, Graph], None] |
 
     With ``VITRIFY_DEBUG`` >= 1 the graph is verified after every pass (:class:`vitrify.ir.verify.IRError`).
     """
-    checked = int(os.environ.get("VITRIFY_DEBUG") or 0) >= 1
+    checked = debug_level() >= 1
     if checked:
         verify(graph)
     for least, entry in PIPELINE:

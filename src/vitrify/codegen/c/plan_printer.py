@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vitrify.codegen.c.positions import PRELUDE, position, real
 from vitrify.codegen.c.printer import kernel_source
+from vitrify.debug import debug_level
 from vitrify.ir.dims import Dim, DimLike, lower, provably_nonnegative, substitute, symbols, upper
 from vitrify.ir.graph import Type
 from vitrify.lower import plan as p
@@ -35,7 +35,7 @@ class PrintedPlan:
 def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> PrintedPlan:
     """C text of every distinct kernel, and of the plan with its variants. With ``VITRIFY_DEBUG`` >= 1 every
     kernel is verified before it is printed (:class:`vitrify.errors.VerifyError`)."""
-    checked = int(os.environ.get("VITRIFY_DEBUG") or 0) >= 1
+    checked = debug_level() >= 1
     sources: dict[str, str] = {}
     named: dict[Kernel, str] = {}
     names = []
