@@ -45,10 +45,15 @@ def speech_model() -> Path:
 
 def read_recording(path: Path) -> np.ndarray:
     """Samples from -1 to 1, float32, cut to whole chunks."""
-    with wave.open(str(path)) as file:
-        if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE, 1, 2):
-            raise SystemExit(f"{path}: expected 16 kHz, one channel, 16 bits")
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+    try:
+        with wave.open(str(path)) as file:
+            if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE, 1, 2):
+                raise SystemExit(f"{path}: expected 16 kHz, one channel, 16 bits")
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+    except (OSError, EOFError, wave.Error) as error:
+        raise SystemExit(f"{path}: not a WAV that can be read: {error}") from None
+    if len(samples) < CHUNK:
+        raise SystemExit(f"{path}: expected at least {CHUNK} samples, got {len(samples)}")
     return samples[: len(samples) // CHUNK * CHUNK].reshape(-1, CHUNK)
 
 
@@ -106,6 +111,9 @@ def first_result() -> None:
     session = vitrify.InferenceSession(str(speech_model()), options, compile_options=compiled)
     Stream(session.run).push(np.zeros(CHUNK, np.float32))
     print(time.time() - float(os.environ["STARTED"]))
+
+
+FIRST = "from a new process to its first probability, the best of three"
 
 
 def second_start() -> float:
@@ -209,7 +217,7 @@ def figures(ours: Stream, peer: Stream, difference: float, how: str, took: float
         ("", f"[bold]{ratio:.1f} times as fast[/], {real_time:,.0f} times real time"),
         ("", "[dim]medians of interleaved calls, one thread[/]"),
         ("model", f"{how} in {took:.2f} s"),
-        ("second start", f"{second_start() * 1e3:.0f} ms from a new process to its first probability"),
+        ("second start", f"{min(second_start() for _ in range(3)) * 1e3:.0f} ms {FIRST}"),
     ]
 
 
