@@ -259,7 +259,15 @@ def test_an_interrupted_compile_leaves_nothing(tmp_path: Path, cache: Path) -> N
     (tmp_path / "model.onnx").write_bytes(layers(30))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    script = "import vitrify\ntry: vitrify.compile('model.onnx')\nexcept KeyboardInterrupt: print('interrupted')\n"
+    script = """
+import signal
+import vitrify
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+try:
+    vitrify.compile("model.onnx")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
     environment = {**os.environ, "TMPDIR": str(temporary), "VITRIFY_DEBUG": ""}
     pipe = subprocess.PIPE
     child = subprocess.Popen(

@@ -182,8 +182,10 @@ def test_sanitized_code_reports(tmp_path: Path) -> None:
 def test_interruption_ends_the_compilers() -> None:
     # a source that keeps clang busy for long: its error is that it never finishes in time
     script = """
+        import signal
         from vitrify.lower.target import V3
         from vitrify.toolchain.zig import Compiler
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         deep = "int f(int x) { " + "".join(f"x = x * {i} ^ (x >> {i % 31}); if (x == {i}) x += f(x);"
                                            for i in range(30000)) + " return x; }"
         print("started", flush=True)
