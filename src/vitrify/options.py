@@ -38,7 +38,8 @@ class CompileOptions:
       ``x86-64-v4+bf16``); none for this machine's best.
     - ``optimization_level``: see :class:`OptLevel`.
     - ``accurate``: no algorithm whose rounding error is larger than plain summation's (no Winograd).
-    - ``bf16``: products of matrices and convolutions in bfloat16 with sums in float32: about three
+    - ``bf16``: products of matrices and convolutions in bfloat16 with sums in float32, and what they read
+      kept in memory as bfloat16 where the machine multiplies matrices of it (AMX): about three
       significant digits, a tolerance that the caller grants.
     - ``input_shapes``: for an input's name its dims: numbers fix them, names and None leave them open.
     - ``dim_overrides``: numbers for named dims.

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vitrify.ir import graph as g
-from vitrify.ir.dims import (
-    Dim,
-    DimLike,
-    maximum,
-    product,
-    symbols,
-)
+from vitrify.ir.dims import Dim, DimLike, maximum, product, symbols
+from vitrify.ir.dtypes import BF16, DType
 from vitrify.ir.graph import Graph, Node, Value
 from vitrify.lower import plan as p
 from vitrify.lower.contraction import lower_contract
 from vitrify.lower.emit import Leaf
 from vitrify.lower.loop import Kernel, align64, scratch_bytes
+from vitrify.lower.narrow import narrow_values
 from vitrify.lower.nest import NestBuilder, Region, default_schedule
 from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Shared, Weights
 from vitrify.lower.regions import Step, partition
@@ -50,6 +46,7 @@ class Lowering:
     shared: Shared = field(default_factory=Shared)
     placements: dict[Value, Placement] = field(default_factory=dict)
     orders: dict[Value, Order] = field(default_factory=dict)
+    narrow: dict[Value, DimLike] = field(default_factory=dict)  # bf16 in memory; elements read beyond the end
     time: int = 0
     late: int = 0
     symbols: dict[str, Dim] = field(default_factory=dict)
@@ -93,9 +90,22 @@ class Lowering:
             if constant is not None:
                 place = Place("weight", self.weights.add(constant))
             else:
-                place = self.allocate(product(value.shape) * value.dtype.itemsize)
-            self.placements[value] = Placement(place, 0, self.strides(value), value.dtype)
+                place = self.allocate(self.bytes(value))
+            self.placements[value] = self.whole(value, place)
         return self.placements[value]
+
+    def whole(self, value: Value, place: Place) -> Placement:
+        """The value alone in ``place``."""
+        room = self.narrow.get(value, 0)
+        return Placement(place, 0, self.strides(value), self.stored(value), room)
+
+    def stored(self, value: Value) -> DType:
+        """What the value is in memory."""
+        return BF16 if value in self.narrow else value.dtype
+
+    def bytes(self, value: Value) -> DimLike:
+        """Memory for the value, and for what is read beyond its end."""
+        return (product(value.shape) + self.narrow.get(value, 0)) * self.stored(value).itemsize
 
     def strides(self, value: Value) -> tuple[DimLike, ...]:
         order = self.orders.get(value)
@@ -142,6 +152,8 @@ class Lowering:
         if self.options.layout:
             self.orders |= storage_orders(graph)
         parts = partition(graph, fuse=self.options.fuse)
+        if self.options.bf16:
+            self.narrow |= narrow_values(graph, parts.steps, self.target)
         self._place_concats(graph, parts.steps)
         for step in parts.steps:
             self._step(step, parts.materialised)
@@ -209,10 +221,9 @@ class Lowering:
 
     def _defer(self, value: Value) -> None:
         """A place whose life begins with its first use."""
-        size = product(value.shape) * value.dtype.itemsize
-        self.blocks.append(Block(size, -1, -1))
+        self.blocks.append(Block(self.bytes(value), -1, -1))
         place = Place("arena", len(self.blocks) - 1)
-        self.placements[value] = Placement(place, 0, self.strides(value), value.dtype)
+        self.placements[value] = self.whole(value, place)
 
     # ---- steps
 

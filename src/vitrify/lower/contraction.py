@@ -179,8 +179,9 @@ def _access(
         steps = {name: int(str(c)) for v, name in loops if (c := inside.coefficients.get(v, 0)) != 0}
         bounds.append(Bound(inside.offset, steps, extent))
     access = Access(
-        buffer, value.dtype, form.offset, strides, tuple(bounds), found.fill,
+        buffer, value.dtype if placement is None else placement.dtype, form.offset, strides, tuple(bounds), found.fill,
         None if constant is None else np.ascontiguousarray(constant),
+        0 if placement is None else placement.room,
     )  # fmt: skip
     operand = Operand(Place("constant")) if placement is None else placement.operand()
     return access, operand

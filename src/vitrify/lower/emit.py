@@ -27,11 +27,12 @@ class NotFusable(Exception):
 
 @dataclass(frozen=True)
 class Leaf:
-    """A materialised value: ``buffer[offset + sum(index * strides)]``."""
+    """A materialised value: ``buffer[offset + sum(index * strides)]``, as ``dtype`` where that is not its own."""
 
     buffer: str
     offset: DimLike
     strides: Index
+    dtype: DType | None = None
 
     def address(self, index: Index) -> DimLike:
         total = self.offset
@@ -196,7 +197,7 @@ class Emitter:
         return Literal(number, VType(dtype.compute, 1))
 
     def _load(self, leaf: Leaf, dtype: DType, index: Index, mask: Data | None) -> Data:
-        address = leaf.address(index)
+        address, dtype = leaf.address(index), leaf.dtype or dtype
         self.reads.setdefault(leaf.buffer, set()).add(index)
         form = linear_in(address, [self.vector]) if self.vector else None
         if self.vector and self.lanes > 1 and form is None:
@@ -319,7 +320,8 @@ class Emitter:
         for k, p in enumerate(positions):
             stride = L.Position(leaf.strides[axis + k])
             at = self.apply("add", at, self.apply("mul", p, stride))
-        loaded = self.let(L.GatherLoad(leaf.buffer, 0, at, VType(x.dtype, self.lanes), self._lane_mask(mask)))
+        kind = VType(leaf.dtype or x.dtype, self.lanes)
+        loaded = self.let(L.GatherLoad(leaf.buffer, 0, at, kind, self._lane_mask(mask)))
         return self.let(self.convert(loaded, x.dtype.compute))
 
     def _checked(self, node: Node, position: Data, extent: DimLike, mask: Data | None) -> Data:
@@ -343,7 +345,7 @@ class Emitter:
     def store(self, leaf: Leaf, dtype: DType, index: Index, value: Data) -> None:
         """The value (in compute dtype) to its place."""
         address = leaf.address(index)
-        stored = self.convert(value, dtype, saturate=False)  # arithmetic overflows; only casts saturate
+        stored = self.convert(value, leaf.dtype or dtype, saturate=False)  # arithmetic overflows; only casts saturate
         if self.lanes == 1 or self.vector is None:
             self.statements.append(L.Store(leaf.buffer, address, stored))
             return

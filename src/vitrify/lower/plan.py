@@ -147,12 +147,14 @@ def _calls(instructions: list[Instruction] | tuple[Instruction, ...]) -> Iterato
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a value lies: element ``index`` at ``offset + sum(index * strides)``, in elements."""
+    """Where a value lies: element ``index`` at ``offset + sum(index * strides)``, in elements. The next ``room``
+    elements after it may be read."""
 
     place: Place
     offset: DimLike
     strides: tuple[DimLike, ...]
     dtype: DType
+    room: DimLike = 0
 
     def operand(self) -> Operand:
         return Operand(self.place, self.offset * self.dtype.itemsize)

@@ -54,8 +54,8 @@ class KernelScope:
             name = f"b{len(self.buffers)}"
             self.buffers.append(Buffer(name, placement.dtype, written))
             self.operands.append(operand)
-            self._leaves[key] = Leaf(name, 0, placement.strides)
-            self.traffic = self.traffic + product(value.shape) * value.dtype.itemsize
+            self._leaves[key] = Leaf(name, 0, placement.strides, placement.dtype)
+            self.traffic = self.traffic + product(value.shape) * placement.dtype.itemsize
         return self._leaves[key]
 
     def status(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,22 @@ def test_any_number_of_rows(target: object) -> None:
     for m in (1, 0, 16, 33, 70):
         case = rounded(matmul(dim("M"), 384, 100, sizes={"M": m}, bias=True, precision=BF16))
         program = verify(case, target, program=program)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["GEMM", "GEMM, few rows", "1x1", "1x1, stride 2", "3x3", "3x3, stride 2"])
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_left_operand_is_bf16_in_memory(target: object, name: str) -> None:
+    """Read where it is, or copied where rows are apart; what lies beyond its end does not matter."""
+    case = CASES[name]()
+    room = 32 * 384
+    lhs = np.concatenate([case.arrays["lhs"].reshape(-1), np.full(room, np.nan, np.float32)])
+    case = rounded(replace(case, arrays={**case.arrays, "lhs": lhs}))
+    case.arrays["lhs"] = case.arrays["lhs"].astype(BF16.numpy)
+    case.problem = replace(case.problem, lhs=replace(case.problem.lhs, dtype=BF16, room=room))
+    chosen = choose(case.problem, target)  # type: ignore[arg-type]
+    if chosen.template == "amx":
+        assert bool(chosen.values["copy"]) == (name not in ("GEMM", "GEMM, few rows", "1x1"))
+    verify(case, target, chosen, 1e-5)  # type: ignore[arg-type]
 
 
 def test_only_where_granted_and_there() -> None:

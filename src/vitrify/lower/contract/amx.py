@@ -1,7 +1,9 @@
-"""Contractions in bf16 on AMX: the left operand rounded into a copy, constant weights packed as bf16.
+"""Contractions in bf16 on AMX: the left operand rounded into a copy, or bf16 in memory already; constant
+weights packed as bf16.
 
 A step takes two registers of rows and two of columns: 32 x 32 results, 32 terms of each sum at a time. Sums
-are in f32. The copy has room for the rows a last step reads beyond the end; their results are not stored.
+are in f32. The copy has room for the rows a last step reads beyond the end; their results are not stored. An
+operand that is bf16 in memory, in one run of rows and with such room, is read where it is.
 Where a row of the output is short (at most a register) and the copy holds rows at even distances, registers
 run on over the padding from one row into the next, and the results that fall on it are not stored either.
 
@@ -15,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vitrify.ir.dims import Dim, DimLike, ceildiv, minimum
+from vitrify.ir.dims import Dim, DimLike, ceildiv, minimum, provably_nonnegative
 from vitrify.ir.dtypes import BF16, F32
 from vitrify.lower.contract import copying, emit, gemm, gemm_schedule
 from vitrify.lower.contract.axes import Fused, offset_at, singles
@@ -32,6 +34,7 @@ TERMS = 32  # of each sum per instruction
 ROWS = 16  # of a matrix register, at most
 LANES = 16
 COLUMNS = 2 * LANES
+STEP_ROWS = 2 * ROWS
 LEAST_FLOPS = 1 << 19
 TASK_FLOPS = 1 << 23
 
@@ -45,7 +48,8 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
     parts = copying.coordinates(p.lhs, (*p.batch, *p.left, *p.contracted))
     if parts is None or not p.lhs.dtype.is_float:
         return None
-    geometry = _geometry(_copy(p, "copy").moved())
+    in_place = _in_place(p)
+    geometry = _geometry(p if in_place else _copy(p, "copy").moved())
     inner = geometry.loops[-1] if geometry.loops else None
     if inner is None or inner.strides[0] != 1 or not isinstance(inner.extent, int) or inner.extent % TERMS:
         return None
@@ -64,10 +68,22 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
         vectors=2,
         row_block=-(-steps // blocks),
         panel_block=-(-emit.known(panels, 2) // groups),
-        copy=gemm.COPIED_BY_KERNEL,
+        copy=gemm.NOT_COPIED if in_place else gemm.COPIED_BY_KERNEL,
         right=gemm.PACKED,
         prefetch=0,
     )
+
+
+def _in_place(problem: Contraction) -> bool:
+    """Whether the left operand is bf16 already, in rows at even distances, with room beyond the last one."""
+    lhs = problem.lhs
+    if lhs.dtype is not BF16 or lhs.bounds:
+        return False
+    g = gemm.Geometry.of(problem, False, False)
+    stride = g.row.strides[0]
+    if g.units or not g.loops or g.loops[-1].strides[0] != 1 or not isinstance(stride, int):
+        return False
+    return provably_nonnegative(lhs.room - STEP_ROWS * stride)
 
 
 def _geometry(problem: Contraction) -> gemm.Geometry:
@@ -129,8 +145,9 @@ def _outer(problem: Contraction, geometry: gemm.Geometry) -> list[Axis]:
 
 def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> Lowered:
     """The kernel that rounds and copies, then the one that multiplies."""
+    copied = chosen.values["copy"] == gemm.COPIED_BY_KERNEL
     copy = _copy(problem, f"{name}_lhs")
-    moved = copy.moved()
+    moved = copy.moved() if copied else problem
     geometry = _geometry(moved)
     rows = chosen.values["rows"]
     slack = 2 * rows * geometry.row.strides[0]
@@ -143,8 +160,11 @@ def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> 
     right = Access(f"{name}_rhs", BF16, 0, strides)
     panels = Panels(problem.right[-1].extent, COLUMNS, LANES, False)
     writer = _Kernel(moved, chosen, geometry, panels, right, strides, Names(), LANES, name)
+    kernel = writer.kernel((), [Buffer(moved.lhs.buffer, BF16)])
+    if not copied:
+        return Lowered([kernel], [], {f"{name}_rhs": constant})
     return Lowered(
-        [copy.kernel(f"{name}_copy"), writer.kernel((), [Buffer(f"{name}_lhs", BF16)])],
+        [copy.kernel(f"{name}_copy"), kernel],
         [Temporary(f"{name}_lhs", BF16, copy.size + slack)],
         {f"{name}_rhs": constant},
     )

@@ -36,6 +36,7 @@ class Access:
     ``strides`` (elements, not bytes; an axis it lacks does not matter), or ``fill`` outside a bound.
 
     ``constant`` is the whole buffer, when it is known at compile time: pack it then, with NumPy.
+    ``room``: elements after the last one that may be read, whatever they hold.
     """
 
     buffer: str
@@ -45,6 +46,7 @@ class Access:
     bounds: tuple[Bound, ...] = ()
     fill: float | int = 0
     constant: np.ndarray[Any, Any] | None = None
+    room: DimLike = 0
 
 
 class Epilogue(Protocol):
