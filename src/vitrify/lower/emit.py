@@ -10,7 +10,7 @@ import numpy as np
 
 from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim, DimLike, Symbol, provably_less, provably_nonnegative, symbols
-from vitrify.ir.dtypes import I64, DType
+from vitrify.ir.dtypes import BF16, F32, I64, DType
 from vitrify.ir.graph import Node, Value
 from vitrify.ir.scalar import SCALAR
 from vitrify.lower import loop as L
@@ -19,6 +19,7 @@ from vitrify.lower.views import RENAMING, Index, linear_in, source_index
 
 ERROR_INDEX, ERROR_DIVIDE = 1, 5  # abi.h
 STATUS = "status"
+ROUNDED = 16  # lanes of the instruction that rounds f32 to bf16
 
 
 class NotFusable(Exception):
@@ -345,7 +346,10 @@ class Emitter:
     def store(self, leaf: Leaf, dtype: DType, index: Index, value: Data) -> None:
         """The value (in compute dtype) to its place."""
         address = leaf.address(index)
-        stored = self.convert(value, leaf.dtype or dtype, saturate=False)  # arithmetic overflows; only casts saturate
+        if leaf.dtype is BF16 and dtype is F32 and self.lanes == ROUNDED:
+            stored: Data = L.Intrinsic("round_bf16", (self.wide(value),), VType(BF16, ROUNDED))
+        else:
+            stored = self.convert(value, leaf.dtype or dtype, saturate=False)  # overflows; only casts saturate
         if self.lanes == 1 or self.vector is None:
             self.statements.append(L.Store(leaf.buffer, address, stored))
             return

@@ -11,7 +11,7 @@ from vitrify.ir import graph as g
 from vitrify.ir.dims import DimLike, maximum, product
 from vitrify.ir.dtypes import F32
 from vitrify.ir.graph import Graph, Node, Value
-from vitrify.lower.contract import amx
+from vitrify.lower.contract import amx, dpbf16
 from vitrify.lower.regions import CONTROL, Step, contract_base, trace
 from vitrify.lower.target import Target
 
@@ -19,10 +19,10 @@ from vitrify.lower.target import Target
 def narrow_values(graph: Graph, steps: Iterable[Step], target: Target) -> dict[Value, DimLike]:
     """The values, each with how many elements beyond its end contractions may read.
 
-    Empty where the target has no matrix registers. A value that any contraction needs in f32, or that a
-    control structure or the caller reads, stays as it is.
+    Empty where the target has no matrix registers, or rounds by several instructions. A value that any
+    contraction needs in f32, or that a control structure or the caller reads, stays as it is.
     """
-    if not target.has(amx.FEATURE):
+    if not (target.has(amx.FEATURE) and target.has(dpbf16.FEATURE)):
         return {}
     made = {v for s in steps if s.kind != "control" for v in s.outputs if v.dtype is F32}
     fixed = {*graph.inputs, *graph.outputs}

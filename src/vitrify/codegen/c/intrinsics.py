@@ -35,3 +35,11 @@ INTRINSICS["dpbf16"] = IntrinsicRow(
         f"(__bf16 __attribute__((vector_size({4 * result.lanes}))))({{2}}))"
     ),
 )
+# Rounded to nearest even; unlike the cast, subnormals give 0.
+INTRINSICS["round_bf16"] = IntrinsicRow(
+    "bf16",
+    lambda result, arguments: (
+        f"({register(result)})__builtin_convertvector({{0}}, "
+        f"__bf16 __attribute__((vector_size({2 * result.lanes}))))"
+    ),
+)
