@@ -16,9 +16,7 @@ def to_first(m: Model, x: Value) -> Value:
     return m.permute(x, (0, x.rank - 1, *range(1, x.rank - 1)))
 
 
-def conv(
-    m: Model, x: Value, filters: int, size: int, *, pad: int = 0, groups: int = 1, seed: int = 1
-) -> Value:
+def conv(m: Model, x: Value, filters: int, size: int, *, pad: int = 0, groups: int = 1, seed: int = 1) -> Value:
     channels = x.shape[1]
     assert isinstance(channels, int)
     weights = m.weights(filters, channels // groups, size, size, seed=seed)

@@ -50,9 +50,7 @@ CASES = [
     Case(r.scale_before_shift, lambda m: _chain(m, "mul", "add", "mul"), tolerance=1e-6),
     Case(r.before_movement, _scaled, tolerance=1e-6),
     Case(r.before_movement, lambda m: _scaled(m, reshaped=True), tolerance=1e-6, name="reshape"),
-    Case(
-        r.scale_weights, lambda m: m.map("mul", _dense(m), m.channels(8, 2, 1)), tolerance=1e-6, gone=(g.Map,)
-    ),
+    Case(r.scale_weights, lambda m: m.map("mul", _dense(m), m.channels(8, 2, 1)), tolerance=1e-6, gone=(g.Map,)),
     Case(r.scale_weights, _batched, tolerance=1e-6, gone=(g.Map,), name="batch"),
 ]
 
@@ -105,9 +103,7 @@ def test_projections_of_one_input_become_one_contraction() -> None:
     m = Model()
     before = _projections(m, 7)
     after = MergeContracts().run(before)
-    assert count(after, g.Contract) == 1 and [v.shape for v in after.outputs] == [
-        v.shape for v in before.outputs
-    ]
+    assert count(after, g.Contract) == 1 and [v.shape for v in after.outputs] == [v.shape for v in before.outputs]
     arrays = feeds(before)
     assert_same(interpret(before, arrays), interpret(after, arrays), 1e-6)
 

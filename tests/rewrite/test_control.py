@@ -79,11 +79,7 @@ def test_unused_results_of_bodies_go() -> None:
     verify(after)
     branch, scan = after.nodes
     assert len(branch.outputs) == 1 and len(branch.inputs) == 2
-    assert (
-        isinstance(scan.op, g.Scan)
-        and (scan.op.carried, scan.op.scanned) == (1, 0)
-        and not scan.op.body.nodes
-    )
+    assert isinstance(scan.op, g.Scan) and (scan.op.carried, scan.op.scanned) == (1, 0) and not scan.op.body.nodes
     arrays = feeds(before)
     assert_same(interpret(before, arrays), interpret(after, arrays))
 

@@ -54,16 +54,12 @@ CASES = [
     ),
     Case(r.evaluate_constants, lambda m: m.map("add", m.weights(3), m.iota((3,), 0, F32)), name="positions"),
     Case(r.move_one_number, _fill, gone=(g.Reshape,), dims=(("n", 4),)),
-    Case(
-        r.move_one_number, lambda m: m.pad(m.fill(0.0, F32, (2,)), (1,), (1,), 0.0), gone=(g.Pad,), name="pad"
-    ),
+    Case(r.move_one_number, lambda m: m.pad(m.fill(0.0, F32, (2,)), (1,), (1,), 0.0), gone=(g.Pad,), name="pad"),
     Case(r.expand_small_integers, lambda m: m.fill(3, I64, (4,)), gone=(g.Expand,), only=False),
     Case(r.compute_before_expanding, lambda m: m.map("exp", m.expand_to(m.input(1, 3), (5, 3)))),
     Case(
         r.compute_before_expanding,
-        lambda m: m.map(
-            "add", m.expand_to(m.input(1, 3, 1), (5, 3, 4)), m.expand_to(m.input(1, 1, 4), (5, 3, 4))
-        ),
+        lambda m: m.map("add", m.expand_to(m.input(1, 3, 1), (5, 3, 4)), m.expand_to(m.input(1, 1, 4), (5, 3, 4))),
         name="partly",
     ),
     Case(r.constant_dim, lambda m: m.dim(5), gone=(g.DimValue,)),
@@ -102,9 +98,7 @@ def test_large_expansions_stay_one_element() -> None:
     model = Model()
     x = model.input(1)
     big = model.fill(0.25, F32, (1000, 1000, 64))
-    y = model.map(
-        "add", model.permute(model.map("exp", big), (2, 0, 1)), model.fill(1.0, F32, (64, 1000, 1000))
-    )
+    y = model.map("add", model.permute(model.map("exp", big), (2, 0, 1)), model.fill(1.0, F32, (64, 1000, 1000)))
     graph = FoldConstants().run(model.graph(model.map("mul", y, x)))
     assert max(n.op.value.size for n in graph.nodes if isinstance(n.op, g.Constant)) == 1
 

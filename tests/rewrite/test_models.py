@@ -52,9 +52,7 @@ def _image(graph: Graph) -> list[Array]:
     return [np.random.default_rng(0).standard_normal(shape).astype(np.float32)]
 
 
-@pytest.mark.parametrize(
-    "name", ["squeezenet", "shufflenet", pytest.param("densenet121", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_results(name: str) -> None:
     graph = _model(name)
     arrays = _image(graph)

@@ -69,12 +69,8 @@ CASES = [
     Case(r.compose_flips, lambda m: m.flip(m.flip(m.input(3, 4, 5), 0, 1), 1, 2)),
     Case(r.compose_flips, lambda m: m.flip(m.input(1, 4), 0), gone=(g.Flip,), name="ones"),
     Case(r.window_of_one, lambda m: m.window(m.input(2, 9, 3), (1,), (1,), (2,), (3,)), gone=(g.Window,)),
-    Case(
-        r.window_of_one, lambda m: m.window(m.input(8, 9, 3), (0, 1), (1, 3), (2, 2), (1, 2)), name="partly"
-    ),
-    Case(
-        r.flatten_concat, lambda m: m.concat([m.concat([m.input(2, 3), m.input(2, 1)], 1), m.input(2, 2)], 1)
-    ),
+    Case(r.window_of_one, lambda m: m.window(m.input(8, 9, 3), (0, 1), (1, 3), (2, 2), (1, 2)), name="partly"),
+    Case(r.flatten_concat, lambda m: m.concat([m.concat([m.input(2, 3), m.input(2, 1)], 1), m.input(2, 2)], 1)),
     Case(
         r.flatten_concat,
         lambda m: m.concat([m.input(2, 3), m.input(2, 0)], 1),
@@ -100,14 +96,10 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        pytest.param(
-            lambda m: m.slice_axis(m.pad(m.input(4), (2,), (2,), 1.0), 0, 1, 4), id="slice-keeps-border"
-        ),
+        pytest.param(lambda m: m.slice_axis(m.pad(m.input(4), (2,), (2,), 1.0), 0, 1, 4), id="slice-keeps-border"),
         pytest.param(lambda m: _concat_slice(m, 2), id="slice-spans-two-pieces"),
         pytest.param(lambda m: m.pad(m.pad(m.input(3), (1,), (0,), 0.0), (1,), (0,), -0.0), id="pads-differ"),
-        pytest.param(
-            lambda m: m.reshape(m.expand_to(m.input(2, 1), (2, 3)), (6,)), id="reshape-mixes-repeated"
-        ),
+        pytest.param(lambda m: m.reshape(m.expand_to(m.input(2, 1), (2, 3)), (6,)), id="reshape-mixes-repeated"),
     ],
 )
 def test_no_rule_applies(build: object) -> None:

@@ -99,9 +99,7 @@ def test_a_branch_that_does_not_fit_refuses_to_run() -> None:
     samples = np.arange(8, dtype=np.float32)
     for level in Level:
         graph = optimize(after, level, dump=lambda _, stage: verify(stage))
-        assert_same(
-            interpret(before, [samples, np.asarray(True)]), interpret(graph, [samples, np.asarray(True)])
-        )
+        assert_same(interpret(before, [samples, np.asarray(True)]), interpret(graph, [samples, np.asarray(True)]))
         with pytest.raises(ValueError, match="reshape"):
             interpret(graph, [samples, np.asarray(False)])
 

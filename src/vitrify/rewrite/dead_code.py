@@ -78,14 +78,10 @@ def _pick(body: Graph, outputs: Sequence[int]) -> Graph:
     return _clean(replace(body, outputs=tuple(body.outputs[i] for i in outputs), output_names=()))
 
 
-def _narrow_if(
-    op: g.If, inputs: tuple[Value, ...], used: list[int]
-) -> tuple[g.Op, tuple[Value, ...], tuple[int, ...]]:
+def _narrow_if(op: g.If, inputs: tuple[Value, ...], used: list[int]) -> tuple[g.Op, tuple[Value, ...], tuple[int, ...]]:
     bodies = [_pick(body, used) for body in op.bodies]
     read = [_read(body) for body in bodies]
-    live = [
-        i for i in range(len(inputs) - 1) if any(b.inputs[i] in r for b, r in zip(bodies, read, strict=True))
-    ]
+    live = [i for i in range(len(inputs) - 1) if any(b.inputs[i] in r for b, r in zip(bodies, read, strict=True))]
     if len(live) < len(inputs) - 1:
         bodies = [replace(b, inputs=tuple(b.inputs[i] for i in live)) for b in bodies]
     new = op if all(a is b for a, b in zip(bodies, op.bodies, strict=True)) else g.If(*bodies)

@@ -45,6 +45,4 @@ def _sample(value: DimLike) -> int:
     """The value where every symbol is large: which of two products still lacks factors."""
     if not isinstance(value, Dim):
         return value
-    return evaluate(
-        value, {s.name: 1_000_003 + 2 * len(s.name) + sum(map(ord, s.name)) for s in symbols(value)}
-    )
+    return evaluate(value, {s.name: 1_000_003 + 2 * len(s.name) + sum(map(ord, s.name)) for s in symbols(value)})

@@ -16,10 +16,11 @@ class Layout:
     """Moves permutes towards the outputs through everything that can be computed in another order of axes.
 
     ``shuffle_in_store``: a channel shuffle after a grouped convolution becomes the order in which that stores
-    its results, instead of a pass of its own."""
+    its results, instead of one that its reader sees. Its stores are then single elements, and those of
+    neighbouring groups share cache lines: ShuffleNet ran 6 % slower."""
 
     name: str = "layout"
-    shuffle_in_store: bool = True
+    shuffle_in_store: bool = False
 
     def run(self, graph: Graph) -> Graph:
         """``graph`` itself where it has no permute that moves."""

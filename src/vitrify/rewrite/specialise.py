@@ -27,9 +27,7 @@ def specialise(graph: Graph, dims: Mapping[str, int]) -> Graph:
             raise InvalidArgumentError(f"no dim {name!r}", expected=f"one of the graph's dims ({known})")
         low, high = lower(graph.symbols[name]), upper(graph.symbols[name])
         if size < (low or 0) or (high is not None and size > high):
-            raise InvalidArgumentError(
-                f"dim {name!r} is out of bounds", expected=f"{low} .. {high}", actual=size
-            )
+            raise InvalidArgumentError(f"dim {name!r} is out of bounds", expected=f"{low} .. {high}", actual=size)
     try:
         return _graph(graph, dims)
     except _Contradiction as problem:

@@ -152,9 +152,7 @@ def before_movement(rw: Rewriter, op: g.Map, inputs: tuple[Value, ...]) -> Resul
         return rw.permute(rw.map(op.fn, y, rw.permute(c, inverse(node.op.perm))), node.op.perm)
     if isinstance(node.op, g.Reshape) and same_count(y.shape, moved.shape):
         before = rw.reshape(c, y.shape)
-        return (
-            rw.reshape(rw.map(op.fn, y, before), moved.shape) if constant_source(before) is not None else None
-        )
+        return rw.reshape(rw.map(op.fn, y, before), moved.shape) if constant_source(before) is not None else None
     return None
 
 

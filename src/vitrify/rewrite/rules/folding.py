@@ -87,9 +87,7 @@ def move_one_number(rw: Rewriter, op: Op, inputs: tuple[Value, ...]) -> Results:
 @rule(g.Map, g.Cast)
 def compute_before_expanding(rw: Rewriter, op: Op, inputs: tuple[Value, ...]) -> Results:
     """fn(expand(a), expand(b)) -> expand(fn(a, b)), over the axes along which all inputs are repeated."""
-    sources = [
-        v.node.inputs[0] if v.node is not None and isinstance(v.node.op, g.Expand) else v for v in inputs
-    ]
+    sources = [v.node.inputs[0] if v.node is not None and isinstance(v.node.op, g.Expand) else v for v in inputs]
     shape = inputs[0].shape
     axes = [next((x.shape[i] for x in sources if x.shape[i] != 1), 1) for i in range(len(shape))]
     if tuple(axes) == shape:
@@ -158,9 +156,7 @@ def materialise_operands(rw: Rewriter, op: g.Contract, inputs: tuple[Value, ...]
     arrays = [known_array(v) if v.constant is None else None for v in inputs]
     if all(a is None for a in arrays):
         return None
-    return rw.one(
-        op, *(v if a is None else rw.constant(a, v.dtype) for v, a in zip(inputs, arrays, strict=True))
-    )
+    return rw.one(op, *(v if a is None else rw.constant(a, v.dtype) for v, a in zip(inputs, arrays, strict=True)))
 
 
 @rule(g.Gather)

@@ -111,9 +111,7 @@ def compose_slices(rw: Rewriter, op: g.Slice, inputs: tuple[Value, ...]) -> Resu
         return None
     first = inner.op
     starts = [a + t * b for a, t, b in zip(first.starts, first.steps, op.starts, strict=True)]
-    return rw.slice(
-        inner.inputs[0], starts, [a * b for a, b in zip(first.steps, op.steps, strict=True)], op.sizes
-    )
+    return rw.slice(inner.inputs[0], starts, [a * b for a, b in zip(first.steps, op.steps, strict=True)], op.sizes)
 
 
 @rule(g.Slice)
@@ -176,9 +174,7 @@ def compose_pads(rw: Rewriter, op: g.Pad, inputs: tuple[Value, ...]) -> Results:
     if inner is None or not isinstance(inner.op, g.Pad) or repr(inner.op.value) != repr(op.value):
         return None
     low = [a + b for a, b in zip(inner.op.low, op.low, strict=True)]
-    return rw.pad(
-        inner.inputs[0], low, [a + b for a, b in zip(inner.op.high, op.high, strict=True)], op.value
-    )
+    return rw.pad(inner.inputs[0], low, [a + b for a, b in zip(inner.op.high, op.high, strict=True)], op.value)
 
 
 @rule(g.Flip)
