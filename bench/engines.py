@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,13 +13,13 @@ Feed = Mapping[str, np.ndarray]
 Run = Callable[[], list[np.ndarray]]
 
 
-class Engine:
+class Engine(ABC):
     """``prepare`` loads ``model`` and returns one inference on ``feed``, as the engine's user calls it."""
 
     name = ""
 
-    def prepare(self, model: bytes | Path, feed: Feed, threads: int, *, bf16: bool) -> Run:
-        raise NotImplementedError
+    @abstractmethod
+    def prepare(self, model: bytes | Path, feed: Feed, threads: int, *, bf16: bool) -> Run: ...
 
 
 class Vitrify(Engine):

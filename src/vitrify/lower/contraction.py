@@ -36,7 +36,6 @@ class RegionEpilogue:
         self.lane_axis = _lane_axis(step.anchor, self.axes)
         self.serial = 0
         self.cost = len(step.members)
-        self._used_status = False
         names = [str(a) for a in self.axes if isinstance(a, Dim)]
         dtype = step.anchor.output.dtype.compute
         from vitrify.lower.loop import Register, VType
@@ -56,7 +55,6 @@ class RegionEpilogue:
         for output in self.step.outputs:
             index = self.step.index[output]
             emitter.store(self.leaves[output], output.dtype, index, emitter.read(output, index))
-        self._used_status |= emitter.used_status
         if emitter.used_status:
             self.scope.status()
         places = {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)}
@@ -96,7 +94,7 @@ def _problem(
     materialised: set[Value],
 ) -> tuple[Contraction, dict[str, Operand]]:
     lhs, rhs = node.inputs
-    out = [str(a) if isinstance(a, Dim) else f"a{i}" for i, a in enumerate(step_axes(epilogue))]
+    out = [str(a) if isinstance(a, Dim) else f"a{i}" for i, a in enumerate(epilogue.axes)]
     n_batch, n_left = len(op.lhs_batch), len(op.free(0, lhs.rank))
     names = {
         "batch": out[:n_batch],
@@ -140,10 +138,6 @@ def _problem(
 def _loops(names: Sequence[str], extents: Mapping[str, DimLike]) -> tuple[Axis, ...]:
     """Axes of one position are no loops."""
     return tuple(Axis(n, extents[n]) for n in names if extents[n] != 1)
-
-
-def step_axes(epilogue: RegionEpilogue) -> tuple[DimLike, ...]:
-    return epilogue.axes
 
 
 def _axis_names(rank: int, *parts: tuple[Sequence[int], Sequence[str]]) -> list[str]:

@@ -135,7 +135,6 @@ class NestBuilder:
         self.inner_vector = vector is not None and vector in region.reduced
         self.row = self._emitter(None, "t", lanes=1 if self.inner_vector else schedule.lanes)
         self.tiles: list[L.Tile] = []
-        self.used_status = False
 
     def _emitter(self, parent: Emitter | None, prefix: str, lanes: int, count: DimLike | None = None) -> Emitter:
         variables = frozenset(str(self.index[a]) for a in self.region.reduced) if parent else frozenset()
@@ -267,7 +266,6 @@ class NestBuilder:
                 emitter.store(Leaf(buffer, address, ()), value.dtype.compute, (), data)
             for a in accumulators:
                 a.step(emitter, lane)
-            self.used_status |= emitter.used_status
             return emitter.statements
 
         unroll = max(a.copies for a in accumulators)
@@ -314,7 +312,6 @@ class NestBuilder:
                     self.index_of(value),
                     emitter.read(value, self.index_of(value)),
                 )
-            self.used_status |= emitter.used_status
             return emitter.statements
 
         self.row.statements.extend(self._sweep(piece, 1))
@@ -332,7 +329,6 @@ class NestBuilder:
 
     def _rows(self, statements: list[Stmt]) -> tuple[DimLike, list[Stmt]]:
         """The loops over outer positions, split into tasks."""
-        self.used_status |= self.row.used_status
         axes = self._in_order(self.region.outer_axes)
         loops, table = self._loops(axes, statements)
         body = list(rename(tuple(statements), table))

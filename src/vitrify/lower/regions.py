@@ -96,7 +96,6 @@ class Partitioner:
     def _control(self, node: Node) -> None:
         self._add(Step("control", node, [node], list(node.outputs)))
         self.materialised.update(node.outputs)
-        self.materialised.update(v for v in node.inputs if v.constant is None or v.constant.size > 1)
         self.materialised.update(node.inputs)
 
     def _contract(self, node: Node) -> None:
