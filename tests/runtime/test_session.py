@@ -204,9 +204,13 @@ def test_memory_stays_flat(artifact: Factory) -> None:
         gc.collect()
 
     work(100)
-    before = resident_bytes()
-    work(1000)
-    assert resident_bytes() - before < 2 << 20
+    # A leak grows in every round; an allocator that takes another arena, or a huge page, grows in one.
+    growth = []
+    for _ in range(5):
+        before = resident_bytes()
+        work(250)
+        growth.append(resident_bytes() - before)
+    assert min(growth) < 64 << 10, growth
 
 
 class _CallsWhenCollected:
