@@ -9,7 +9,8 @@ tile, and the one before it is the row axis), ``vectors`` (per row of a tile), `
 rows of tiles, per task), ``panel_block`` (panels per task), ``copy`` (0: left in place, 1: copied by a
 kernel, 2: copied by the task, which is the only one), ``right`` (0: packed when compiled, 1: in place,
 2: packed by a kernel), ``prefetch`` (rows of a panel fetched ahead of their use; 0: none), ``lookahead`` (1: the
-next panel is fetched meanwhile).
+next panel is fetched meanwhile), ``fetch`` (1: what a tile's epilogue reads and writes is fetched before its
+sums).
 """
 
 from __future__ import annotations
@@ -154,7 +155,9 @@ class TiledKernel:
         self.lanes = lanes
         self.name = name
         self.in_place = self.values["right"] == IN_PLACE
-        self.tiles = TileWriter(problem, names, geometry.loops, lanes, "finished")
+        self.tiles = TileWriter(
+            problem, names, geometry.loops, lanes, "finished", bool(self.values.get("fetch"))
+        )
 
     def kernel(self, prologue: Body, buffers: list[Buffer]) -> Kernel:
         p, g = self.problem, self.geometry

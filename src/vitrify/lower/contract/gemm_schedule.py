@@ -20,6 +20,7 @@ STREAM = 8.5  # bytes per cycle from beyond the second cache
 COLD_BYTES = 1 << 17  # weights below that may have stayed in the second cache
 FEW_TILES = 24  # rows of tiles per panel up to which fetching weights ahead shows
 VERY_FEW_TILES = 8  # up to which the next panel is fetched as well
+FETCH_TERMS = 32  # of a sum, from which on an epilogue's lines are fetched before it
 PREFETCH = 12  # rows of a panel: some 200 cycles
 
 
@@ -216,7 +217,15 @@ def _divide(
         right=right,
         prefetch=PREFETCH if far else 0,
         lookahead=int(far and vectors <= tiles <= VERY_FEW_TILES),
+        fetch=int(_fetched(problem, target, shape)),
     )
+
+
+def _fetched(problem: Contraction, target: Target, shape: Shape) -> bool:
+    """Whether results (and what is added to them) come from beyond the first cache, and sums are long enough
+    to hide that."""
+    results = shape.outer * shape.units * shape.rows * shape.inner * shape.n
+    return shape.k >= FETCH_TERMS and results * problem.accumulate.itemsize > target.l1_bytes
 
 
 def _has_units(problem: Contraction, inner: bool) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vitrify.ir.dims import DimLike
+from vitrify.ir.dims import DimLike, symbols
 from vitrify.ir.dtypes import U32
 from vitrify.lower.contract import emit
 from vitrify.lower.contract.axes import Fused
@@ -17,7 +17,9 @@ from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Contraction
 from vitrify.lower.loop import (
     Assign,
+    Bind,
     Data,
+    For,
     Intrinsic,
     Let,
     Load,
@@ -29,6 +31,7 @@ from vitrify.lower.loop import (
     VType,
     zero,
 )
+from vitrify.lower.rewrite_loop import find
 
 PAIR = U32  # two neighbouring bf16 terms of a sum in one lane; the accumulator is f32
 SPILL_COST = 6  # epilogues above this many instructions per vector are printed once, not once per vector
@@ -72,13 +75,15 @@ class TileWriter:
     """Writes the tiles of one kernel."""
 
     def __init__(
-        self, problem: Contraction, names: Names, loops: Sequence[Fused], lanes: int, spill: str
-    ) -> None:
+        self, problem: Contraction, names: Names, loops: Sequence[Fused], lanes: int, spill: str,
+        fetch: bool = False,
+    ) -> None:  # fmt: skip
         self.problem = problem
         self.names = names
         self.loops = loops
         self.lanes = lanes
         self.spill = spill  # the local buffer for finished tiles
+        self.fetch = fetch  # what follows the sums is fetched before them
 
     def tile(
         self,
@@ -91,7 +96,8 @@ class TileWriter:
     ) -> Body:
         """The whole tile: sums, then the epilogue. ``column`` is the first one's position."""
         sums, body = self.sums(lhs, base, rows, right)
-        return (*body, *self._finish(rows, right, sums, position, column))
+        finish = self._finish(rows, right, sums, position, column)
+        return (*(_fetches(finish) if self.fetch else ()), *body, *finish)
 
     def sums(self, lhs: Access, base: DimLike, rows: Rows, right: Right) -> tuple[list[list[Register]], Body]:
         """The registers that hold the finished sums, per row and vector, and the code that computes them."""
@@ -190,6 +196,18 @@ class TileWriter:
 
     def spilled(self, rows: int, vectors: int) -> bool:
         return self.problem.epilogue.cost > SPILL_COST and rows * vectors > 4
+
+
+def _fetches(finish: Body) -> Body:
+    """Every line that straight code reads or writes, asked for: the sums leave time for it to come."""
+    bound = {str(b.variable) for b in find(finish, Bind)}
+    if any(isinstance(s, For) for s in finish):
+        return ()
+    found: dict[tuple[str, DimLike], Prefetch] = {}
+    for part in (*find(finish, Load), *find(finish, Store)):
+        if bound.isdisjoint(s.name for s in symbols(part.index)) and part.stride == 1:
+            found[part.buffer, part.index] = Prefetch(part.buffer, part.index, isinstance(part, Store))
+    return tuple(found.values())
 
 
 def spill_tile(name: str, problem: Contraction, rows: int, vectors: int, lanes: int) -> Tile:
