@@ -61,6 +61,7 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
     panels = ceildiv(p.right[-1].extent, COLUMNS)
     steps = emit.known(gemm_steps(geometry, rows), 4)
     groups, blocks = _tasks(problem, target, emit.known(panels, 2), steps)
+    weights = emit.known(emit.size((*p.batch, *p.right, *p.contracted)), 0) * BF16.itemsize
     return Schedule.of(
         "amx",
         rows=rows,
@@ -68,6 +69,7 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
         vectors=2,
         row_block=-(-steps // blocks),
         panel_block=-(-emit.known(panels, 2) // groups),
+        by_rows=int(weights <= target.l2_bytes),
         copy=gemm.NOT_COPIED if in_place else gemm.COPIED_BY_KERNEL,
         right=gemm.PACKED,
         prefetch=0,

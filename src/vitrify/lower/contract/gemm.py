@@ -6,10 +6,10 @@ compiled, packed by a kernel, or used where it is.
 
 Parameters: ``rows`` (steps of the row axis per tile), ``inner`` (1: the last left axis is unrolled in every
 tile, and the one before it is the row axis), ``vectors`` (per row of a tile), ``row_block`` (tiles, or whole
-rows of tiles, per task), ``panel_block`` (panels per task), ``copy`` (0: left in place, 1: copied by a
+rows of tiles, per task), ``panel_block`` (panels per task), ``by_rows`` (1: neighbouring tasks share rows; 0: panels), ``copy`` (0: left in place, 1: copied by a
 kernel, 2: copied by the task, which is the only one), ``right`` (0: packed when compiled, 1: in place,
-2: packed by a kernel), ``prefetch`` (rows of a panel fetched ahead of their use; 0: none), ``lookahead`` (1: the
-next panel is fetched meanwhile), ``fetch`` (1: what a tile's epilogue reads and writes is fetched before its
+2: packed by a kernel), ``prefetch`` (rows of a panel fetched ahead of their use; 0: none), ``lookahead`` (so
+many tiles of a panel fetch the next one between them), ``fetch`` (1: what a tile's epilogue reads and writes is fetched before its
 sums).
 """
 
@@ -161,13 +161,15 @@ class TiledKernel:
 
     def kernel(self, prologue: Body, buffers: list[Buffer]) -> Kernel:
         p, g = self.problem, self.geometry
-        grid = self._grid()
-        position, bound = emit.decode(self.names, emit.TASK, (*g.outer, *grid))
+        group, block = self._grid()
+        by_rows = self.values["by_rows"]
+        grid = (block, *g.outer, group) if by_rows else (*g.outer, group, block)
+        position, bound = emit.decode(self.names, emit.TASK, grid)
         body = [*prologue, *self._spill(), *bound, *self._panels(position)]
         aligned = [Buffer(self.right.buffer, self.right.dtype, aligned=not self.in_place)]
         return Kernel(
             self.name, emit.kernel_buffers([*buffers, *aligned, *p.epilogue.buffers]), emit.all_dims(p),
-            emit.size((*g.outer, *grid)), tuple(body), emit.flops(p), emit.traffic(p), self.chosen.record(),
+            emit.size(grid), tuple(body), emit.flops(p), emit.traffic(p), self.chosen.record(),
         )  # fmt: skip
 
     def _spill(self) -> Body:
@@ -327,12 +329,13 @@ class TiledKernel:
             inner = g.inner.position(j) if g.inner is not None else {}
             return {**g.row.position(row + i), **inner}
 
-        if self.values.get("lookahead") and not self.in_place:
-            # Each tile fetches the lines of one vector of columns; the last panel's reach past the end.
-            turn = (start // self.values["rows"]) % right.vectors
-            line = g.k * self.tiles.lanes
-            at, last = self.names.bind("f", right.base + line * right.vectors + turn * line)
-            right, more = replace(right, following=at), (*more, *last)
+        tiles = self.values.get("lookahead", 0)
+        if tiles and height == self.values["rows"] and not self.in_place:
+            # Each full tile of the block fetches its share of the next panel; the last panel's reach past the end.
+            panel = g.k * self.tiles.lanes * right.vectors
+            turn = start // self.values["rows"] - position["@block"] * self.values["row_block"]
+            at, last = self.names.bind("f", right.base + panel + turn * (panel // tiles))
+            right, more = replace(right, following=at, sharers=tiles), (*more, *last)
         rows = Rows(height, g.width, lambda i, j: i * g.row.strides[0] + j * inner_stride, where)
         zeros = singles((*self.problem.batch, *self.problem.left, *self.problem.right))
         outside = {n: p for n, p in position.items() if n not in ("@group", "@block")}

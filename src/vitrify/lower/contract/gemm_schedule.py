@@ -19,7 +19,8 @@ MOST_TASKS = 24
 STREAM = 8.5  # bytes per cycle from beyond the second cache
 COLD_BYTES = 1 << 17  # weights below that may have stayed in the second cache
 FEW_TILES = 24  # rows of tiles per panel up to which fetching weights ahead shows
-VERY_FEW_TILES = 8  # up to which the next panel is fetched as well
+VERY_FEW_TILES = 8  # up to which they are not divided among tasks
+FEWEST_PANELS = 8  # that are tasks enough without
 FETCH_TERMS = 32  # of a sum, from which on an epilogue's lines are fetched before it
 PREFETCH = 12  # rows of a panel: some 200 cycles
 
@@ -189,16 +190,10 @@ def _divide(
     item = problem.accumulate.itemsize
     lhs_bytes = shape.units * shape.rows * shape.inner * shape.k * item
     rhs_bytes = shape.k * shape.n * item
-    best: tuple[float, int, int] | None = None
-    for groups in range(1, min(panels, wanted) + 1):
-        blocks = min(-(-wanted // groups), steps)
-        if groups * blocks < min(wanted, panels * steps) * 3 // 4:
-            continue
-        spill = 4.0 if lhs_bytes / blocks > target.l2_bytes / 2 and panels > groups else 1.0
-        moved = blocks * rhs_bytes + groups * lhs_bytes * spill
-        if best is None or moved < best[0]:
-            best = moved, groups, blocks
-    _, groups, blocks = best or (0.0, 1, 1)
+    groups, blocks = _groups(target, panels, steps, wanted, lhs_bytes, rhs_bytes)
+    ahead = shape.units == 1 and not shape.symbolic_rows and _cold(problem, shape)
+    if ahead and steps <= VERY_FEW_TILES and panels >= FEWEST_PANELS:
+        groups, blocks = min(panels, wanted), 1  # a panel is read by one task alone
     row_block, panel_block = -(-steps // blocks), -(-panels // groups)
     if shape.symbolic_rows or any(isinstance(a.extent, Dim) for a in problem.left):
         row_block = max(1, round(TASK_FLOPS * groups / max(1.0, per_outer / steps)))
@@ -213,12 +208,27 @@ def _divide(
         vectors=vectors,
         row_block=row_block,
         panel_block=panel_block,
+        by_rows=int(shape.outer * rhs_bytes <= target.l2_bytes),
         copy=copy,
         right=right,
         prefetch=PREFETCH if far else 0,
-        lookahead=int(far and vectors <= tiles <= VERY_FEW_TILES),
+        lookahead=row_block if ahead and vectors <= row_block <= FEW_TILES else 0,
         fetch=int(_fetched(problem, target, shape)),
     )
+
+
+def _groups(
+    target: Target, panels: int, steps: int, wanted: int, lhs_bytes: int, rhs_bytes: int
+) -> tuple[int, int]:
+    """Groups of panels and blocks of rows that together are ``wanted`` tasks and read the least."""
+    best: tuple[float, int, int] = (float("inf"), 1, 1)
+    for groups in range(1, min(panels, wanted) + 1):
+        blocks = min(-(-wanted // groups), steps)
+        if groups * blocks < min(wanted, panels * steps) * 3 // 4:
+            continue
+        spill = 4.0 if lhs_bytes / blocks > target.l2_bytes / 2 and panels > groups else 1.0
+        best = min(best, (blocks * rhs_bytes + groups * lhs_bytes * spill, groups, blocks))
+    return best[1:]
 
 
 def _fetched(problem: Contraction, target: Target, shape: Shape) -> bool:

@@ -58,8 +58,9 @@ class Rows:
 class Right:
     """Where a tile's columns are: ``buffer[base + k * row + column]``, with its own stride per K loop when
     it is used in place. ``count``: columns that exist in the last vector (None: all). ``ahead``: so many rows
-    before their use they are fetched, where they come from beyond the second cache. ``following``: where what
-    is needed after this panel begins; a line of it is fetched with every row, while there is time."""
+    before their use they are fetched, where they come from beyond the second cache. ``following``: where this
+    tile's share of the next panel begins, one of ``sharers``; it is fetched bit by bit with the rows, since so
+    many lines can be under way at once and no more."""
 
     access: Access
     base: DimLike
@@ -69,6 +70,7 @@ class Right:
     masked_loads: bool = False
     ahead: int = 0
     following: DimLike | None = None
+    sharers: int = 1
 
 
 class TileWriter:
@@ -144,7 +146,7 @@ class TileWriter:
             far = column + right.ahead * right.vectors * self.lanes
             body += [Prefetch(right.access.buffer, far + v * self.lanes) for v in range(right.vectors)]
         if right.following is not None:
-            line = (column - right.base) // right.vectors
+            line = (column - right.base) // right.sharers
             body.append(Prefetch(right.access.buffer, right.following + line))
         for row, row_sums in zip(rows, sums, strict=True):
             held = self.names.register("a", dtype, self.lanes)

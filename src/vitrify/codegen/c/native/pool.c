@@ -3,9 +3,12 @@
  *
  * One caller at a time owns the pool; a second one meanwhile runs its tasks by itself. The owner
  * opens a job by publishing one word, `gate`, and closes it when the tasks have run out: workers
- * that were still asleep are then neither needed nor waited for. Tasks are handed out by a counter;
- * which worker takes which changes nothing in the results, since the kernel alone fixes what a task
- * covers. */
+ * that were still asleep are then neither needed nor waited for.
+ *
+ * Tasks are dealt out as one run of neighbours per place, the same worker beginning at the same run in
+ * every job: what it wrote in one kernel it finds in its own cache in the next, and the weights it
+ * fetched ahead are those it needs. Who has finished takes tasks from the ends of the others' runs. Who
+ * takes which changes nothing in the results, since the kernel alone fixes what a task covers. */
 #include "payload.h"
 
 #if defined(__x86_64__)
@@ -41,12 +44,21 @@ typedef struct {
     int64_t tasks;
     char *scratch;
     int64_t scratch_stride;
+    int64_t runs;
+    int64_t step; /* tasks that one unit of a run stands for */
 } job;
+
+/* What is left of a run: bits 0-31 the first unit, 32-63 the one after the last. */
+typedef struct {
+    _Alignas(LINE) uint64_t left;
+} run;
+#define FIRST(left) ((left) & 0xffffffff)
+#define END(left) ((left) >> 32)
+#define RUN(first, end) ((uint64_t)(end) << 32 | (uint64_t)(first))
 
 typedef struct {
     _Alignas(LINE) uint64_t gate;
-    _Alignas(LINE) int64_t next; /* the next task to hand out */
-    _Alignas(LINE) job current;  /* written only while nobody is inside */
+    _Alignas(LINE) job current; /* written only while nobody is inside */
     _Alignas(LINE) int32_t spinners;
     _Alignas(LINE) uint32_t busy;
     uint32_t owner_asleep;
@@ -57,7 +69,13 @@ typedef struct {
     _Alignas(16) char lock[LOCK_BYTES];
     _Alignas(16) char wake[LOCK_BYTES];
     _Alignas(16) char done[LOCK_BYTES];
+    run runs[MAX_WORKERS + 1];
 } pool;
+
+typedef struct {
+    pool *pool;
+    int64_t number; /* from 1; the owner is 0 */
+} worker;
 
 static int64_t now_ns(const vt_os *os) {
     int64_t time[2] = {0, 0};
@@ -69,16 +87,31 @@ static inline int joinable(uint64_t gate, uint64_t last_job) {
     return (gate & OPEN_BIT) && PLACES(gate) && JOB_NUMBER(gate) != last_job;
 }
 
-static void run_tasks(pool *p, int64_t place) {
+/* The next unit of a run, from its front or its back; -1 when none is left. */
+static int64_t take(run *r, int back) {
+    uint64_t left = __atomic_load_n(&r->left, __ATOMIC_RELAXED);
+    while (FIRST(left) < END(left)) {
+        uint64_t rest = back ? RUN(FIRST(left), END(left) - 1) : RUN(FIRST(left) + 1, END(left));
+        if (__atomic_compare_exchange_n(&r->left, &left, rest, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return (int64_t)(back ? END(rest) : FIRST(left));
+    }
+    return -1;
+}
+
+/* The tasks of one's own run, then those that others have not come to. */
+static void run_tasks(pool *p, int64_t number, int64_t place) {
     const job *j = &p->current;
     vt_kernel kernel = j->kernel;
     char *const *bufs = j->bufs;
-    const int64_t *dims = j->dims, tasks = j->tasks;
+    const int64_t *dims = j->dims, tasks = j->tasks, step = j->step, runs = j->runs;
     char *scratch = j->scratch + place * j->scratch_stride;
-    for (;;) {
-        int64_t task = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED);
-        if (task >= tasks) return;
-        kernel(bufs, dims, task, scratch);
+    int64_t own = number % runs;
+    for (int64_t i = 0; i < runs; i++) {
+        run *r = &p->runs[own + i < runs ? own + i : own + i - runs];
+        for (int64_t unit; (unit = take(r, i != 0)) >= 0;) {
+            int64_t end = (unit + 1) * step < tasks ? (unit + 1) * step : tasks;
+            for (int64_t task = unit * step; task < end; task++) kernel(bufs, dims, task, scratch);
+        }
     }
 }
 
@@ -129,7 +162,9 @@ static void leave(pool *p) {
 }
 
 static void *worker_main(void *argument) {
-    pool *p = argument;
+    worker self = *(worker *)argument;
+    pool *p = self.pool;
+    p->os.free(argument);
     uint64_t last_job = UINT64_MAX;
     for (;;) {
         wait_for_job(p, last_job);
@@ -139,7 +174,7 @@ static void *worker_main(void *argument) {
                                              __ATOMIC_RELAXED))
                 continue;
             last_job = JOB_NUMBER(gate);
-            run_tasks(p, (int64_t)PLACES(gate));
+            run_tasks(p, self.number, (int64_t)PLACES(gate));
             leave(p);
             break;
         }
@@ -152,7 +187,13 @@ static void grow(pool *p, int32_t workers) {
     if (workers > MAX_WORKERS) workers = MAX_WORKERS;
     while (p->workers < workers) {
         uintptr_t thread;
-        if (p->os.pthread_create(&thread, NULL, worker_main, p)) return;
+        void *block;
+        if (p->os.posix_memalign(&block, LINE, sizeof(worker))) return;
+        *(worker *)block = (worker){p, p->workers + 1};
+        if (p->os.pthread_create(&thread, NULL, worker_main, block)) {
+            p->os.free(block);
+            return;
+        }
         p->os.pthread_detach(thread);
         __atomic_store_n(&p->workers, p->workers + 1, __ATOMIC_RELAXED);
     }
@@ -162,7 +203,9 @@ static void open_job(pool *p, const job *j, int64_t places) {
     const vt_os *os = &p->os;
     uint64_t number = (JOB_NUMBER(__atomic_load_n(&p->gate, __ATOMIC_RELAXED)) + 1) & 0x7fffffff;
     p->current = *j;
-    __atomic_store_n(&p->next, 0, __ATOMIC_RELAXED);
+    int64_t units = (j->tasks + j->step - 1) / j->step;
+    for (int64_t i = 0; i < j->runs; i++)
+        __atomic_store_n(&p->runs[i].left, RUN(units * i / j->runs, units * (i + 1) / j->runs), __ATOMIC_RELAXED);
     __atomic_store_n(&p->gate, number << 33 | OPEN_BIT | (uint64_t)places << 16, __ATOMIC_SEQ_CST);
     int64_t asleep = __atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST);
     int64_t missing = places - (p->workers - asleep);
@@ -199,9 +242,9 @@ void vt_pool_parallel_for(void *handle, vt_kernel kernel, char *const *bufs, con
         int64_t places = (tasks < threads ? tasks : threads) - 1;
         grow(p, (int32_t)places);
         if (places > p->workers) places = p->workers;
-        job j = {kernel, bufs, dims, tasks, scratch, scratch_stride};
+        job j = {kernel, bufs, dims, tasks, scratch, scratch_stride, places + 1, (tasks >> 31) + 1};
         open_job(p, &j, places);
-        run_tasks(p, 0);
+        run_tasks(p, 0, 0);
         close_job(p);
         __atomic_store_n(&p->busy, 0, __ATOMIC_RELEASE);
         return;
