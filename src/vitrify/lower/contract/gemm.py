@@ -6,11 +6,11 @@ compiled, packed by a kernel, or used where it is.
 
 Parameters: ``rows`` (steps of the row axis per tile), ``inner`` (1: the last left axis is unrolled in every
 tile, and the one before it is the row axis), ``vectors`` (per row of a tile), ``row_block`` (tiles, or whole
-rows of tiles, per task), ``panel_block`` (panels per task), ``by_rows`` (1: neighbouring tasks share rows; 0: panels), ``copy`` (0: left in place, 1: copied by a
-kernel, 2: copied by the task, which is the only one), ``right`` (0: packed when compiled, 1: in place,
-2: packed by a kernel), ``prefetch`` (rows of a panel fetched ahead of their use; 0: none), ``lookahead`` (so
-many tiles of a panel fetch the next one between them), ``fetch`` (1: what a tile's epilogue reads and writes is fetched before its
-sums).
+rows of tiles, per task), ``panel_block`` (panels per task), ``by_rows`` (1: neighbouring tasks share rows; 0:
+panels), ``copy`` (0: left in place, 1: copied by a kernel, 2: copied by the task, which is the only one),
+``right`` (0: packed when compiled, 1: in place, 2: packed by a kernel), ``prefetch`` (rows of a panel fetched
+ahead of their use; 0: none), ``lookahead`` (so many tiles of a panel fetch the next one between them), ``fetch``
+(1: what a tile's epilogue reads and writes is fetched before its sums).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from vitrify.lower.target import Target
 GUESS = 64  # what a symbolic extent is taken for
 TASK_FLOPS = 3 << 19  # work worth handing to another thread
 MOST_TASKS = 24
-STREAM = 8.5  # bytes per cycle from beyond the second cache
+STREAM = 5.0  # bytes per cycle and core from beyond the second cache
 COLD_BYTES = 1 << 17  # weights below that may have stayed in the second cache
 FEW_TILES = 24  # rows of tiles per panel up to which fetching weights ahead shows
 VERY_FEW_TILES = 8  # up to which they are not divided among tasks

@@ -146,8 +146,9 @@ class TileWriter:
             far = column + right.ahead * right.vectors * self.lanes
             body += [Prefetch(right.access.buffer, far + v * self.lanes) for v in range(right.vectors)]
         if right.following is not None:
-            line = (column - right.base) // right.sharers
-            body.append(Prefetch(right.access.buffer, right.following + line))
+            line = right.following + (column - right.base) // right.sharers
+            count = -(-right.vectors // right.sharers)
+            body += [Prefetch(right.access.buffer, line + v * self.lanes) for v in range(count)]
         for row, row_sums in zip(rows, sums, strict=True):
             held = self.names.register("a", dtype, self.lanes)
             value = emit.convert(emit.load(lhs, at + rows.offset(*row)), dtype)
@@ -206,7 +207,8 @@ def _fetches(finish: Body) -> Body:
     if any(isinstance(s, For) for s in finish):
         return ()
     found: dict[tuple[str, DimLike], Prefetch] = {}
-    for part in (*find(finish, Load), *find(finish, Store)):
+    parts: tuple[Load | Store, ...] = (*find(finish, Load), *find(finish, Store))
+    for part in parts:
         if bound.isdisjoint(s.name for s in symbols(part.index)) and part.stride == 1:
             found[part.buffer, part.index] = Prefetch(part.buffer, part.index, isinstance(part, Store))
     return tuple(found.values())

@@ -358,11 +358,11 @@ class _Winograd:
             rows = Rows(height, 1, lambda i, _: i * self.channels, lambda i, _: {})
             at, code = names.bind("a", base + first * self.channels)
             here = right
-            if right.ahead:  # the next plane's panel is fetched meanwhile
-                line = self.channels * self.lanes
-                turn = (first // self.rows) % vectors
-                after, more = names.bind("f", right_at + line * vectors + turn * line)
-                here, code = replace(right, following=after), (*code, *more)
+            if right.ahead and height == self.rows:  # the tiles fetch the next plane's panel between them
+                panel, sharers = self.channels * columns, self.block // self.rows
+                share = first // self.rows * (panel // sharers)
+                after, more = names.bind("f", right_at + panel + share)
+                here, code = replace(right, following=after, sharers=sharers), (*code, *more)
             sums, body = writer.sums(lhs, at, rows, here)
             stores = [
                 Store("products", to + (first + i) * columns + v * self.lanes, r)

@@ -17,6 +17,7 @@ GUESS = 32  # a symbolic output extent
 ITEM = 4
 LOST_PER_TASK = 0.05  # of the time, for each task that a second and third core would miss
 MOST_TILES = 64  # in a block
+PREFETCH = 64  # rows of a panel: a row of it is used every eight cycles
 MARGIN = 0.92  # of the direct time that Winograd has to stay under, for its loss of accuracy
 
 
@@ -85,7 +86,7 @@ def _best(problem: Contraction, target: Target, sizes: _Sizes, m: int) -> tuple[
                             vectors=vectors,
                             panel_block=-(-panels // groups),
                             ahead=int(groups > 1),
-                            prefetch=gemm_schedule.PREFETCH if far else 0,
+                            prefetch=PREFETCH if far else 0,
                         ),
                     )
     return best
@@ -122,10 +123,10 @@ def _cycles(
         tile = gemm_schedule.tile_cycles(target, ITEM, height, vectors, sizes.channels, columns)
         products += count * (tile + 1.5 * height * vectors)
     resident = sizes.weight_bytes <= target.l2_bytes * 0.65
-    # The first tile of each panel waits for memory: in every block, or once where the weights then stay.
-    wait = max(0.0, target.vector_bytes / gemm_schedule.STREAM - min(rows, block) / 2)
-    waits = sizes.channels * vectors * wait * (1 if resident else blocks)
-    products = sizes.planes * panels * (blocks * products + waits)
+    # Meanwhile the next panel comes from memory: in every block, or once where the weights then stay.
+    fetched = sizes.channels * vectors * target.vector_bytes / gemm_schedule.STREAM
+    cold = 1 if resident else blocks
+    products = sizes.planes * panels * (cold * max(products, fetched) + (blocks - cold) * products)
     moved = sizes.planes * block * sizes.channels * ITEM
     held = moved + sizes.planes * block * columns * ITEM
     room = target.l2_bytes - sizes.weight_bytes if resident else target.l2_bytes * 0.75
