@@ -247,9 +247,10 @@ class Prefetch:
 
 @dataclass(frozen=True)
 class Matrix:
-    """An instruction on the eight matrix registers of AMX: ``configure`` (registers 0 to 5 with ``rows`` rows,
-    6 and 7 with 16, all of 64 bytes), ``release``, ``zero``, ``load`` and ``store`` (rows ``stride`` elements
-    apart in ``buffer``), ``multiply`` (adds the bf16 product of registers 1 and 2 given to the first)."""
+    """An instruction on the eight matrix registers of AMX: ``configure`` (registers 0 to 5 with ``rows`` rows, 4
+    and 5 of ``terms`` bf16, 6 and 7 with ``terms / 2`` rows, all others of 64 bytes), ``release``, ``zero``,
+    ``load`` and ``store`` (rows ``stride`` elements apart in ``buffer``), ``multiply`` (adds the bf16 product of
+    registers 1 and 2 given to the first)."""
 
     operation: str
     registers: tuple[int, ...] = ()
@@ -257,6 +258,7 @@ class Matrix:
     buffer: str = ""
     index: DimLike = 0
     stride: DimLike = 0
+    terms: int = 32
 
 
 @dataclass(frozen=True)

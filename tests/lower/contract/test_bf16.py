@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.lower.contract.harness import Case, Program, runnable_targets, verify
+from tests.lower.contract.harness import Case, Program, expected, runnable_targets, verify
 from tests.lower.contract.problems import conv, dim, matmul
 from vitrify.ir.dtypes import BF16
 from vitrify.lower.contract import dpbf16
@@ -30,6 +30,12 @@ CASES: dict[str, Callable[[], Case]] = {
     "groups": lambda: conv(1, 64, (12, 12), 64, (3, 3), pads=PAD, groups=2, precision=BF16),
     "first layer": lambda: conv(
         1, 3, (32, 32), 32, (7, 7), strides=[2, 2], pads=[(3, 3), (3, 3)], precision=BF16
+    ),
+    "first layer, planes": lambda: conv(
+        2, 3, (37, 41), 33, (7, 7), strides=[2, 2], pads=[(3, 3), (2, 4)], channels_last=False, precision=BF16
+    ),
+    "first layer, two planes": lambda: conv(
+        1, 2, (40, 40), 64, (3, 3), channels_last=False, bias=True, precision=BF16
     ),
 }
 
@@ -78,6 +84,20 @@ def test_left_operand_is_bf16_in_memory(target: object, name: str) -> None:
     if chosen.template == "amx":
         assert bool(chosen.values["copy"]) == (name not in ("GEMM", "GEMM, few rows", "1x1"))
     verify(case, target, chosen, 1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # the reference's own infinities
+def test_what_lies_beside_a_window_does_not_matter() -> None:
+    """Groups of terms shorter than a register: no zero weight meets a neighbour that may be infinite."""
+    for target in (t for t in TARGETS if t.has("amx-bf16")):
+        case = rounded(CASES["first layer, planes"]())
+        chosen = choose(case.problem, target)
+        assert chosen.template == "amx"
+        pixels = case.arrays["lhs"].reshape(2, 3, 37, 41)
+        pixels[:, :, 20, 20] = np.inf
+        index, values, _ = expected(case)
+        found = Program(case.problem, target, chosen).run(case)[index]
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(values))
 
 
 def test_only_where_granted_and_there() -> None:

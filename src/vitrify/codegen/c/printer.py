@@ -180,8 +180,8 @@ class KernelPrinter:
         address = f"{s.buffer} + {self._position(s.index)}"
         match s.operation:
             case "configure":
-                rows = [s.rows] * 6 + [16, 16]
-                columns = ", ".join(["64, 0"] * 8)
+                rows = [s.rows] * 6 + [s.terms // 2] * 2
+                columns = ", ".join(f"{2 * s.terms if i in (4, 5) else 64}, 0" for i in range(8))
                 shape = f"{{1, 0, {'0, ' * 14}{columns}, {'0, ' * 16}{', '.join(map(str, rows))}}}"
                 return f"{{ static const uint8_t shape[64] = {shape}; __builtin_ia32_tile_loadconfig(shape); }}"
             case "release":

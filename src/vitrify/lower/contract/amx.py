@@ -6,6 +6,8 @@ are in f32. The copy has room for the rows a last step reads beyond the end; the
 operand that is bf16 in memory, in one run of rows and with such room, is read where it is.
 Where a row of the output is short (at most a register) and the copy holds rows at even distances, registers
 run on over the padding from one row into the next, and the results that fall on it are not stored either.
+The few channels of a first layer, planes apart in memory, lie next to each other in the copy, padded to two or
+four: the terms of one row of the window are then neighbours.
 
 Parameters: ``rows`` (of a matrix register), ``row_block`` (steps, or whole rows of steps, per task),
 ``panel_block`` (panels of 32 columns per task).
@@ -23,7 +25,7 @@ from vitrify.lower.contract import copying, emit, gemm, gemm_schedule
 from vitrify.lower.contract.axes import Fused, offset_at, singles
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.panels import Array, Panels, dense
-from vitrify.lower.contract.problem import Access, Axis, Contraction, Lowered, Temporary
+from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction, Lowered, Temporary
 from vitrify.lower.contract.schedule import Schedule
 from vitrify.lower.contract.tile import Right
 from vitrify.lower.loop import Buffer, Data, For, Kernel, Load, Matrix, Stmt, Tile, VType
@@ -35,6 +37,7 @@ ROWS = 16  # of a matrix register, at most
 LANES = 16
 COLUMNS = 2 * LANES
 STEP_ROWS = 2 * ROWS
+FEW_CHANNELS = 4
 LEAST_FLOPS = 1 << 19
 TASK_FLOPS = 1 << 23
 
@@ -50,8 +53,7 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
         return None
     in_place = _in_place(p)
     geometry = _geometry(p if in_place else _copy(p, "copy").moved())
-    inner = geometry.loops[-1] if geometry.loops else None
-    if inner is None or inner.strides[0] != 1 or not isinstance(inner.extent, int) or inner.extent % TERMS:
+    if not _terms_of(geometry):
         return None
     if any(not isinstance(loop.extent, int) for loop in geometry.loops):
         return None
@@ -74,6 +76,16 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
         right=gemm.PACKED,
         prefetch=0,
     )
+
+
+def _terms_of(geometry: gemm.Geometry) -> int:
+    """Neighbouring terms per instruction; 0 where they do not come in whole groups."""
+    inner = geometry.loops[-1] if geometry.loops else None
+    if inner is None or inner.strides[0] != 1 or not isinstance(inner.extent, int):
+        return 0
+    if inner.extent % TERMS == 0:
+        return TERMS
+    return inner.extent if inner.extent < TERMS and inner.extent % 2 == 0 else 0
 
 
 def _in_place(problem: Contraction) -> bool:
@@ -121,13 +133,40 @@ def _tasks(problem: Contraction, target: Target, panels: int, steps: int) -> tup
 
 
 def _copy(problem: Contraction, buffer: str) -> copying.Copy:
-    return copying.Copy.of(problem, buffer, BF16)
+    few = _few_channels(problem)
+    if few is None:
+        return copying.Copy.of(problem, buffer, BF16)
+    return copying.Copy.of(_padded(problem, few), buffer, BF16, few.name)
+
+
+def _few_channels(problem: Contraction) -> Axis | None:
+    """The contracted axis of a first layer's channels: short, not a window's, and not along memory."""
+    lhs = problem.lhs
+    for axis in problem.contracted:
+        bounded = any(axis.name in b.strides for b in (*lhs.bounds, *problem.rhs.bounds))
+        short = isinstance(axis.extent, int) and 1 < axis.extent <= FEW_CHANNELS
+        if short and not bounded and lhs.strides.get(axis.name, 0) not in (0, 1) and lhs.fill == 0:
+            parts = copying.coordinates(lhs, (*problem.batch, *problem.left, *problem.contracted)) or []
+            if len(parts) > 1 and any([n for n, _ in c.factors] == [axis.name] for c in parts):
+                return axis
+    return None
+
+
+def _padded(problem: Contraction, axis: Axis) -> Contraction:
+    """The problem with zeros after the last channel, so that their number is even."""
+    count = emit.known(axis.extent, 1)
+    more = Axis(axis.name, count + count % 2)
+    bound = Bound(0, {axis.name: 1}, count)
+    lhs = replace(problem.lhs, bounds=(*problem.lhs.bounds, bound))
+    rhs = replace(problem.rhs, bounds=(*problem.rhs.bounds, bound))
+    contracted = tuple(more if a == axis else a for a in problem.contracted)
+    return replace(problem, lhs=lhs, rhs=rhs, contracted=contracted)
 
 
 def pack(problem: Contraction, geometry: gemm.Geometry) -> Array:
-    """``[outer][panel][K / 32][2][16][16][2]``: for each matrix register, its sixteen pairs of terms of
+    """``[outer][panel][K / terms][2][terms / 2][16][2]``: for each matrix register, its pairs of terms of
     sixteen columns."""
-    lane = problem.right[-1]
+    lane, terms = problem.right[-1], _terms_of(geometry)
     outer = _outer(problem, geometry)
     whole = np.asarray(dense(problem.rhs, (*outer, *geometry.order, lane)), np.float32)
     n = whole.shape[-1]
@@ -136,7 +175,7 @@ def pack(problem: Contraction, geometry: gemm.Geometry) -> Array:
     padded = np.zeros((*array.shape[:2], panels * COLUMNS), BF16.numpy)
     padded[:, :, :n] = array
     split = padded.reshape(
-        len(array), -1, LANES, 2, panels, 2, LANES
+        len(array), -1, terms // 2, 2, panels, 2, LANES
     )  # outer, k, pair, two, panel, register, column
     return np.ascontiguousarray(split.transpose(0, 4, 1, 5, 2, 6, 3)).reshape(len(array), -1)
 
@@ -150,6 +189,7 @@ def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> 
     copied = chosen.values["copy"] == gemm.COPIED_BY_KERNEL
     copy = _copy(problem, f"{name}_lhs")
     moved = copy.moved() if copied else problem
+    problem = copy.problem if copied else problem
     geometry = _geometry(moved)
     rows = chosen.values["rows"]
     slack = 2 * rows * geometry.row.strides[0]
@@ -181,8 +221,12 @@ class _Kernel(gemm.TiledKernel):
 
     def kernel(self, prologue: Body, buffers: list[Buffer]) -> Kernel:
         rows = self.values["rows"]
-        made = super().kernel((Matrix("configure", rows=rows), *prologue), buffers)
+        made = super().kernel((Matrix("configure", rows=rows, terms=self._terms_each), *prologue), buffers)
         return replace(made, body=(*made.body, Matrix("release")))
+
+    @property
+    def _terms_each(self) -> int:
+        return _terms_of(self.geometry)
 
     @property
     def _row_axes(self) -> list[Axis]:
@@ -268,7 +312,7 @@ class _Kernel(gemm.TiledKernel):
         if depth == len(loops) - 1:
             variable = Dim.index(self.names.fresh("k"), loops[depth].extent)
             body = self._terms(base + at + variable, right, registers, term + variable)
-            return (For(variable, loops[depth].extent, body, TERMS),)
+            return (For(variable, loops[depth].extent, body, self._terms_each),)
         loop = loops[depth]
         return self.names.loop(
             "k", loop.extent,
@@ -286,8 +330,8 @@ class _Kernel(gemm.TiledKernel):
                 (6 + j,),
                 0,
                 right.access.buffer,
-                right.base + term * COLUMNS + j * (TERMS * LANES),
-                TERMS,
+                right.base + term * COLUMNS + j * (self._terms_each * LANES),
+                COLUMNS,
             )
             for j in range(right.vectors)
         ]

@@ -120,14 +120,20 @@ class Copy:
     buffer: str
     parts: tuple[Coordinate, ...]
     dtype: DType
+    interleaved: bool = False
 
     @staticmethod
-    def of(problem: Contraction, buffer: str, dtype: DType | None = None) -> Copy:
-        """The copy. ValueError where :func:`coordinates` finds none."""
+    def of(
+        problem: Contraction, buffer: str, dtype: DType | None = None, interleave: str | None = None
+    ) -> Copy:
+        """The copy; ``interleave`` names a short axis, the only one of its coordinate, whose elements lie next
+        to each other in it. ValueError where :func:`coordinates` finds none."""
         parts = coordinates(problem.lhs, (*problem.batch, *problem.left, *problem.contracted))
         if parts is None:
             raise ValueError(f"the bounds of {problem.lhs.buffer} do not follow its strides")
-        return Copy(problem, buffer, tuple(parts), dtype or problem.accumulate)
+        if interleave is not None:
+            parts.sort(key=lambda c: dict(c.factors).get(interleave, 0))
+        return Copy(problem, buffer, tuple(parts), dtype or problem.accumulate, interleave is not None)
 
     @property
     def size(self) -> DimLike:
@@ -155,6 +161,8 @@ class Copy:
     def _split(self) -> tuple[tuple[Coordinate, ...], tuple[Coordinate, ...]]:
         """The coordinates tasks walk, and those of a row, which one piece of code copies."""
         parts = self.parts
+        if self.interleaved:
+            return parts[:-2], parts[-2:]
         start = max(len(parts) - 1, 0)
         while (
             start > 0
@@ -221,6 +229,8 @@ class Copy:
             return self._move(names, source, to, 1, 1)
         c = row[0]
         step = product(r.count for r in row[1:])
+        if self.interleaved:
+            return self._interleave(names, source, to, c, row[1])
         if c.extent is None:
             return self._move(names, source, to, c.count * step, 1 if len(row) > 1 else c.stride)
         low = emit.clamp(-c.offset, 0, c.count)
@@ -232,6 +242,26 @@ class Copy:
         body += self._move(names, source + low * c.stride, to + low * step, (high - low) * step, stride)
         body += self._fill(names, to + high * step, (c.count - high) * step)
         return tuple(body)
+
+    def _interleave(self, names: Names, source: DimLike, to: DimLike, outer: Coordinate, inner: Coordinate) -> Body:
+        """Positions of ``outer`` one by one, each with all of ``inner``."""
+        width = emit.known(inner.count, 1)
+        exist = width if inner.extent is None else emit.known(inner.extent, width)
+        limit = outer.count if outer.extent is None else outer.extent
+        low = emit.clamp(-outer.offset, 0, outer.count)
+        high = emit.clamp(limit - outer.offset, low, outer.count)
+        low, bound = names.bind("low", low)
+        high, more = names.bind("high", high)
+
+        def one(i: DimLike) -> Body:
+            at, start = to + (low + i) * width, source + (low + i) * outer.stride
+            values = [emit.load(self.problem.lhs, start + c * inner.stride) for c in range(exist)]
+            stores = [Store(self.buffer, at + c, emit.convert(v, self.dtype)) for c, v in enumerate(values)]
+            empty = emit.constant(0, self.dtype, 1)
+            return (*stores, *(Store(self.buffer, at + c, empty) for c in range(exist, width)))
+
+        body = (*bound, *more, *self._fill(names, to, low * width), *names.loop("c", high - low, one))
+        return (*body, *self._fill(names, to + high * width, (outer.count - high) * width))
 
     def _move(self, names: Names, source: DimLike, to: DimLike, count: DimLike, stride: DimLike) -> Body:
         def vector(i: DimLike, lanes: int, some: DimLike | None) -> Body:
