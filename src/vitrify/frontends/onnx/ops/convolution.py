@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.registry import op
 from vitrify.ir.dims import DimLike, ceildiv, floordiv, maximum
-from vitrify.ir.dtypes import I32, DType
+from vitrify.ir.dtypes import DType
 from vitrify.ir.graph import Value
 
 
@@ -82,8 +82,8 @@ def _kernel_of(n: Call, w: Value) -> tuple[int, ...]:
     return kernel
 
 
-def convolve(n: Call, x: Value, w: Value, dtype: DType | None = None) -> Value:
-    """x [N, C, *S], w [M, C/G, *K] to [N, *O, M], channels last."""
+def convolve(n: Call, x: Value, w: Value, dtype: DType | None = None, border: int = 0) -> Value:
+    """x [N, C, *S], w [M, C/G, *K] to [N, *O, M], channels last. The padding is of ``border``."""
     n.check(x.rank >= 3 and w.rank == x.rank, f"a convolution of {x.type} with {w.type}")
     group = n.attributes.integer("group", 1)
     n.check(group >= 1, f"group is {group}")
@@ -92,12 +92,12 @@ def convolve(n: Call, x: Value, w: Value, dtype: DType | None = None) -> Value:
         n.assume(x.shape[1], channels)
         x = n.match_axis(x, 1, channels)
     s = spatial_of(n, x.shape[2:], _kernel_of(n, w))
-    border = padded(n, channels_last(n, x), s)
+    framed = padded(n, channels_last(n, x), s, border)
     axes = list(range(1, s.rank + 1))
     if group == 1:
-        seen = n.b.window(border, axes, s.kernel, s.strides, s.dilations)  # [N, *O, C, *K]
+        seen = n.b.window(framed, axes, s.kernel, s.strides, s.dilations)  # [N, *O, C, *K]
         return n.b.contract(seen, w, over=(range(s.rank + 1, seen.rank), range(1, w.rank)), dtype=dtype)
-    return _grouped(n, border, w, s, group, dtype)
+    return _grouped(n, framed, w, s, group, dtype)
 
 
 def _grouped(n: Call, border: Value, w: Value, s: Spatial, group: int, dtype: DType | None) -> Value:
@@ -125,19 +125,6 @@ def conv(n: Call) -> Value:
         n.check(bias.rank == 1, f"a bias of {bias.type}, not of rank 1")
         out = n.b.map("add", out, n.match(bias, (out.shape[-1],)))
     return channels_first(n, out)
-
-
-@op("ConvInteger", since=10)
-def conv_integer(n: Call) -> Value:
-    """8-bit integers less their zero points, in 32 bits."""
-    x, w = n.b.cast(n.value(0), I32), n.b.cast(n.value(1), I32)
-    zero_x, zero_w = n.optional(2), n.optional(3)
-    if zero_x is not None:
-        x = n.map("sub", x, n.b.reshape(n.b.cast(zero_x, I32), ()))
-    if zero_w is not None:
-        point = n.b.cast(zero_w, I32)
-        w = n.map("sub", w, n.b.reshape(point, (*point.shape, *([1] * (w.rank - 1)))) if point.rank == 1 else point)
-    return channels_first(n, convolve(n, x, w, I32))
 
 
 @op("ConvTranspose")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.registry import op
 from vitrify.ir.dims import Shape
-from vitrify.ir.dtypes import I32, DType
+from vitrify.ir.dtypes import DType
 from vitrify.ir.graph import Value
 
 
@@ -77,19 +77,6 @@ def gemm(n: Call) -> Value:
     if beta != 1:
         c = n.map("mul", c, n.number(beta if c.dtype.is_float else int(beta), c))
     return n.b.map("add", out, n.expand(c, out.shape))
-
-
-@op("MatMulInteger", since=10)
-def matmul_integer(n: Call) -> Value:
-    """Products of 8-bit integers less their zero points, in 32 bits."""
-    a, b = n.b.cast(n.value(0), I32), n.b.cast(n.value(1), I32)
-    zero_a, zero_b = n.optional(2), n.optional(3)
-    if zero_a is not None:
-        point = n.b.cast(zero_a, I32)
-        a = n.map("sub", a, n.b.unsqueeze(point, -1) if point.rank == 1 else point)
-    if zero_b is not None:
-        b = n.map("sub", b, n.b.cast(zero_b, I32))
-    return matmul_of(n, a, b, I32)
 
 
 @op("Einsum", since=12)
