@@ -155,6 +155,19 @@ class Builder:
     def gather(self, x: Value, axis: int, *indices: Value) -> Value:
         return self.one(g.Gather(axis), x, *indices)
 
+    def scatter(self, x: Value, axis: int, updates: Value, *indices: Value, combiner: str = "replace") -> Value:
+        """See :class:`vitrify.ir.graph.Scatter`."""
+        return self.one(g.Scatter(combiner, axis), x, updates, *indices)
+
+    def sort(
+        self, x: Value, axis: int, *, count: DimLike | None = None, descending: bool = False
+    ) -> tuple[Value, Value]:
+        """The first ``count`` (all) elements along the axis in order, and their positions; see
+        :class:`vitrify.ir.graph.Sort`."""
+        axis %= x.rank
+        values, positions = self.add(g.Sort(axis, x.shape[axis] if count is None else count, descending), x)
+        return values, positions
+
     def build(
         self,
         inputs: Sequence[Value],

@@ -7,8 +7,11 @@ movement     permute, expand, reshape, slice, pad, flip, window, concat
 reduce       ``combiner`` over some axes, which disappear
 contract     sum of products (dot-general): batch dims, free dims of both sides, contracted dims
 gather       one or more adjacent axes replaced by the positions that index tensors name
+scatter      a copy whose elements at the positions that index tensors name are combined with updates
+sort         one axis in order, with where each element came from
 sources      constant, iota, dim (a symbolic integer as a tensor of rank 0)
-control      if (two graphs), scan (a graph repeated over carried, scanned and stacked values)
+control      if (two graphs), scan (a graph repeated over carried, scanned and stacked values), loop (the same
+             while a condition holds)
 ===========  =====================================================================================
 
 An op is a frozen description; ``infer`` gives the types of its results, and refuses what is ill-typed.
@@ -23,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from vitrify.ir.dims import Dim, DimLike, Shape, ceildiv, floordiv, product, provably_nonnegative
+from vitrify.ir.dims import Dim, DimLike, Shape, ceildiv, floordiv, product, provably_nonnegative, symbols
 from vitrify.ir.dtypes import BOOL, F32, I64, DType, from_numpy
 from vitrify.ir.scalar import SCALAR
 
+SCATTERS = ("replace", "sum", "prod", "min", "max")
 COMBINERS = ("sum", "prod", "min", "max", "any", "all", "argmin", "argmax")
 
 
@@ -317,6 +321,53 @@ class Gather(Op):
         return (Type(x.dtype, x.shape[: self.axis] + indices[0].shape + x.shape[self.axis + len(indices) :]),)
 
 
+@dataclass(frozen=True)
+class Scatter(Op):
+    """The mirror of :class:`Gather`: the inputs are x, updates, and k index tensors (integers, one shape) that
+    name positions of the axes ``axis .. axis + k - 1`` of x; the updates have the shape that the gather of x
+    would have. ``out[.., i_1, .., i_k, ..]`` becomes the update (``replace``), or is combined with it, one
+    update after the other in row-major order; narrow floats round each time. A position outside its axis is
+    an error of the run."""
+
+    combiner: str
+    axis: int
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        require(self.combiner in SCATTERS, f"unknown combiner {self.combiner!r} of a scatter")
+        require(len(inputs) >= 3, f"scatter takes x, updates and indices, got {len(inputs)} inputs")
+        x, updates, *indices = inputs
+        inside = self.axis >= 0 and self.axis + len(indices) <= x.rank
+        require(inside, f"scatter over {len(indices)} axes from {self.axis} of {x}")
+        same = all(i.dtype.is_int and i.shape == indices[0].shape for i in indices)
+        require(same, "scatter takes integer indices of one shape, got " + _list(indices))
+        expected = Type(x.dtype, x.shape[: self.axis] + indices[0].shape + x.shape[self.axis + len(indices) :])
+        require(updates == expected, f"scatter into {x} takes updates {expected}, got {updates}")
+        numbers = self.combiner in ("replace", "min", "max") or x.dtype is not BOOL
+        require(numbers, f"{self.combiner} takes numbers, got {x}")
+        return (x,)
+
+
+@dataclass(frozen=True)
+class Sort(Op):
+    """The first ``count`` elements along ``axis`` in order, and their positions there as i64: two results.
+
+    Ascending, or ``descending``. NaN counts as greater than any number, and as equal to NaN; 0.0 and -0.0 are
+    equal. Equal elements keep their order, in both directions. ``count`` is at most the size of the axis, which
+    is checked at run time where it is not provable."""
+
+    axis: int
+    count: DimLike
+    descending: bool = False
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(0 <= self.axis < x.rank, f"sort on axis {self.axis} of {x}")
+        rest = x.shape[self.axis] - self.count
+        require(not _negative((self.count, rest)), f"the first {self.count} of {x} in order on axis {self.axis}")
+        shape = (*x.shape[: self.axis], self.count, *x.shape[self.axis + 1 :])
+        return (Type(x.dtype, shape), Type(I64, shape))
+
+
 @dataclass(frozen=True, eq=False)
 class Constant(Op):
     """``value`` is C-contiguous and never written to."""
@@ -428,9 +479,83 @@ class Scan(Op):
         return (self.body,)
 
 
+@dataclass(frozen=True, eq=False)
+class Loop(Op):
+    """``body`` repeated while a condition holds, at most as often as the limit says.
+
+    Inputs: limit i64 [], condition bool [], ``carried`` initial values, then captured values. The body takes
+    (position i64 [], carried.., captured..) and gives (condition bool [], carried.., stacked..). Results: the
+    last carried values, then the stacked ones, whose axis 0 is the number of trips.
+
+    The loop names dims as a ``BindDim`` does. In the body, ``sizes`` are the axes that carried values change:
+    their extents at the beginning of a trip. After it, ``count`` is the number of trips, and ``names`` are, in
+    order, the results' extents that the body decides: of the axes in ``sizes``, and of entries of stacked
+    values (equal in every trip, 0 without one).
+    """
+
+    body: Graph
+    carried: int
+    count: str
+    sizes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        fits = 0 <= self.carried <= len(inputs) - 2 and inputs[0] == Type(I64, ()) and inputs[1] == Type(BOOL, ())
+        require(fits, f"loop takes i64[], bool[] and {self.carried} carried values or more, got {_list(inputs)}")
+        starts, captured = inputs[2 : 2 + self.carried], inputs[2 + self.carried :]
+        takes, gives = [v.type for v in self.body.inputs], [v.type for v in self.body.outputs]
+        same = takes[:1] == [Type(I64, ())] and takes[1 + self.carried :] == list(captured)
+        require(same, "the body's inputs differ from the loop's")
+        require(gives[:1] == [Type(BOOL, ())], "the body gives no bool[] first")
+        require(len(gives) > self.carried, f"the body gives {len(gives)} values, of {self.carried} carried")
+        inside = takes[1 : 1 + self.carried]
+        for start, taken, given in zip(starts, inside, gives[1:], strict=False):
+            kept = [self._fixed(t, taken) for t in (start, taken, given)]
+            require(kept[0] == kept[1] == kept[2], f"carried values differ: {_list((start, taken, given))}")
+        return self._results(inside, gives[1 + self.carried :])
+
+    def _fixed(self, type_: Type, pattern: Type) -> object:
+        """What no trip may change."""
+        sizes = [n if str(p) not in self.sizes else None for n, p in zip(type_.shape, pattern.shape, strict=False)]
+        return type_.dtype, type_.rank, sizes
+
+    def _results(self, carried: Sequence[Type], stacked: Sequence[Type]) -> tuple[Type, ...]:
+        names = iter(self.names)
+        inner = bound_inside(self.body) | set(self.sizes)
+
+        def outside(size: DimLike) -> DimLike:
+            if not any(s.name in inner for s in symbols(size)):
+                return size
+            name = next(names, None)
+            require(name is not None, f"loop names {len(self.names)} extents of its results, too few")
+            return Dim.symbol(str(name))
+
+        results = [Type(t.dtype, tuple(map(outside, t.shape))) for t in carried]
+        count = Dim.symbol(self.count)
+        results += [Type(t.dtype, (count, *map(outside, t.shape))) for t in stacked]
+        require(next(names, None) is None, f"loop names {len(self.names)} extents of its results, too many")
+        return tuple(results)
+
+    @property
+    def bodies(self) -> tuple[Graph, ...]:
+        return (self.body,)
+
+
+def bound_dims(op: Op) -> tuple[str, ...]:
+    """The dims that a node names for those that follow it."""
+    if isinstance(op, Loop):
+        return (op.count, *op.names)
+    return (op.symbol,) if isinstance(op, BindDim) else ()
+
+
+def bound_inside(graph: Graph) -> set[str]:
+    """The dims that the nodes of ``graph`` name."""
+    return {name for node in graph.nodes for name in bound_dims(node.op)}
+
+
 STRUCTURES: tuple[type[Op], ...] = (
-    Map, Cast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather,
-    Constant, Iota, DimValue, BindDim, If, Scan,
+    Map, Cast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather, Scatter, Sort,
+    Constant, Iota, DimValue, BindDim, If, Scan, Loop,
 )  # fmt: skip
 MOVEMENT = (Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat)
 

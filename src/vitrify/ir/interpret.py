@@ -45,7 +45,8 @@ def interpret(
 
     ``feeds`` gives the inputs by name or in order. A named dim is bound by the first input axis that is that
     dim alone; ``dims`` gives those that no input shows. Raises :class:`InterpretError` for feeds that do not
-    fit and for run-time sizes that contradict the graph, ``IndexError`` for a gather outside its axis.
+    fit and for run-time sizes that contradict the graph, ``IndexError`` for a gather or a scatter outside
+    its axis.
     """
     arrays = _ordered(graph, feeds)
     bound = bind_dims(graph, arrays, dims)
@@ -373,15 +374,62 @@ def _matmul(a: Array, b: Array, dtype: DType) -> Array:
 def _gather(op: g.Gather, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
     x, *indices = arrays
     cut: list[slice | Array] = [slice(None)] * op.axis
+    return [np.asarray(x[(*cut, *_positions(indices, x.shape, op.axis, node))])]
+
+
+def _positions(indices: Sequence[Array], shape: tuple[int, ...], axis: int, node: Node) -> list[Array]:
+    """The indices as i64, all inside the axes from ``axis`` on."""
+    positions = []
     for k, index in enumerate(indices):
-        extent = x.shape[op.axis + k]
+        extent = shape[axis + k]
         wide = widen(index, from_numpy(index.dtype))
         outside = np.asarray((wide < 0) | (wide >= extent))
         if outside.any():
             bad = wide[outside].flat[0]
-            raise IndexError(f"{_where(node)}: index {bad} is outside axis {op.axis + k} of size {extent}")
-        cut.append(wide.astype(np.int64))
-    return [np.asarray(x[tuple(cut)])]
+            raise IndexError(f"{_where(node)}: index {bad} is outside axis {axis + k} of size {extent}")
+        positions.append(wide.astype(np.int64))
+    return positions
+
+
+_COMBINE: dict[str, Callable[..., Array]] = {
+    "sum": np.add, "prod": np.multiply, "min": np.minimum, "max": np.maximum,
+}  # fmt: skip
+
+
+@_rule(g.Scatter)
+def _scatter(op: g.Scatter, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    x, updates, *indices = arrays
+    dtype = from_numpy(x.dtype)
+    result = np.array(x, order="C", copy=True)
+    if updates.size == 0:
+        return [result]
+    positions = np.stack(_positions(indices, x.shape, op.axis, node), -1).reshape(-1, len(indices))
+    taken = range(op.axis, op.axis + len(indices))
+    target = np.moveaxis(result, taken, range(len(indices)))
+    places = range(op.axis, op.axis + indices[0].ndim)
+    rows = np.moveaxis(updates, places, range(indices[0].ndim)).reshape((len(positions), *target.shape[len(indices) :]))
+    for position, row in zip(map(tuple, positions.tolist()), rows, strict=True):
+        if op.combiner == "replace":
+            target[position] = row
+        else:
+            combined = _COMBINE[op.combiner](widen(np.asarray(target[position]), dtype), widen(np.asarray(row), dtype))
+            target[position] = narrow(combined, dtype)
+    return [result]
+
+
+@_rule(g.Sort)
+def _sort(op: g.Sort, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    (x,) = arrays
+    (count,) = _sizes((op.count,), dims, node)
+    if count > x.shape[op.axis]:
+        raise InterpretError(f"{_where(node)}: the first {count} of {x.shape[op.axis]} elements")
+    key = np.moveaxis(widen(x, from_numpy(x.dtype)), op.axis, -1)
+    if op.descending:  # backwards and back again, so that equal elements keep their order
+        order = x.shape[op.axis] - 1 - np.flip(np.argsort(np.flip(key, -1), axis=-1, kind="stable"), -1)
+    else:
+        order = np.argsort(key, axis=-1, kind="stable")
+    order = np.moveaxis(order[..., :count], -1, op.axis).astype(np.int64)
+    return [np.take_along_axis(x, order, op.axis), order]
 
 
 @_rule(g.Constant)
@@ -437,4 +485,34 @@ def _scan(op: g.Scan, arrays: Sequence[Array], dims: Dims, node: Node) -> list[A
         np.stack(stack) if stack else np.empty(_sizes(t.shape, dims, node), t.dtype.numpy)
         for stack, t in zip(stacks, empty, strict=True)
     ]
+    return [*carried, *stacked]
+
+
+@_rule(g.Loop)
+def _loop(op: g.Loop, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    limit, more = int(arrays[0]), bool(arrays[1])
+    carried, captured = list(arrays[2 : 2 + op.carried]), arrays[2 + op.carried :]
+    stacks: list[list[Array]] = [[] for _ in op.body.outputs[1 + op.carried :]]
+    trips = 0
+    while more and trips < limit:
+        inner = dict(dims)
+        for value, array in zip(op.body.inputs[1:], carried, strict=False):
+            inner |= {str(n): size for n, size in zip(value.shape, array.shape, strict=True) if str(n) in op.sizes}
+        condition, *results = _run(op.body, [np.asarray(trips, np.int64), *carried, *captured], inner)
+        more, carried = bool(condition), results[: op.carried]
+        for stack, result in zip(stacks, results[op.carried :], strict=True):
+            if stack and stack[0].shape != result.shape:
+                shapes = f"{list(stack[0].shape)} and {list(result.shape)}"
+                raise InterpretError(f"{_where(node)}: entries of shapes {shapes} do not stack")
+            stack.append(result)
+        trips += 1
+    dims[op.count] = trips
+    for value, array in zip(node.outputs, carried, strict=False):
+        dims.update((str(n), size) for n, size in zip(value.shape, array.shape, strict=True) if str(n) in op.names)
+    stacked = []
+    for value, stack in zip(node.outputs[op.carried :], stacks, strict=True):
+        entry = stack[0].shape if stack else [0] * (value.rank - 1)
+        dims.update((str(n), size) for n, size in zip(value.shape[1:], entry, strict=True) if str(n) in op.names)
+        shape = _sizes(value.shape, dims, node)
+        stacked.append(np.stack(stack) if stack else np.empty(shape, value.dtype.numpy))
     return [*carried, *stacked]

@@ -7,7 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vitrify.ir.dims import Dim, Symbol, symbols
-from vitrify.ir.graph import STRUCTURES, BindDim, Constant, Graph, Node, Scan, TypeRuleError, Value
+from vitrify.ir.graph import (
+    STRUCTURES,
+    BindDim,
+    Constant,
+    Graph,
+    Loop,
+    Node,
+    Scan,
+    TypeRuleError,
+    Value,
+    bound_dims,
+    bound_inside,
+)
 from vitrify.ir.text import GraphPrinter, op_symbols, type_symbols
 
 _AROUND = 2  # lines shown before and after
@@ -53,7 +65,7 @@ def _recursion(graph: Graph, around: tuple[Graph, ...]) -> Node | None:
 def _graph(graph: Graph, outer: dict[str, Symbol]) -> Iterator[Problem]:
     yield from _declarations(graph)
     declared = {s.name: s for dim in graph.symbols.values() for s in symbols(dim)}
-    bound_here = {n.op.symbol for n in graph.nodes if isinstance(n.op, BindDim)}
+    bound_here = bound_inside(graph)
     shown = {s.name for v in graph.inputs for s in type_symbols(v.type)}
     early = {name: s for name, s in declared.items() if name not in bound_here or name in shown}
     known = {**outer, **early}
@@ -67,8 +79,8 @@ def _graph(graph: Graph, outer: dict[str, Symbol]) -> Iterator[Problem]:
         yield from _known_symbols(type_symbols(value.type), known, declared, value)
     later = {v: n for n in graph.nodes for v in n.outputs}
     for node in graph.nodes:
-        if isinstance(node.op, BindDim):
-            known = {**known, **_bound_symbol(node, declared, graph)}
+        for name in bound_dims(node.op):
+            known = {**known, **_bound_symbol(name, declared, graph)}
         yield from _node(node, defined, later, known, declared)
         defined.update(dict.fromkeys(node.outputs, node))
     for value in graph.outputs:
@@ -101,10 +113,8 @@ def _is_word(name: str) -> bool:
     return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
 
 
-def _bound_symbol(node: Node, declared: dict[str, Symbol], graph: Graph) -> dict[str, Symbol]:
-    """What the node makes known: as declared, or as the graph uses it from here on."""
-    assert isinstance(node.op, BindDim)
-    name = node.op.symbol
+def _bound_symbol(name: str, declared: dict[str, Symbol], graph: Graph) -> dict[str, Symbol]:
+    """What a node makes known: as declared, or as the graph uses it from here on."""
     if name in declared:
         return {name: declared[name]}
     pending = [graph]
@@ -156,13 +166,23 @@ def _node(
         return
     if isinstance(node.op, Constant) and not node.op.value.flags.c_contiguous:
         yield Problem("the constant is not C-contiguous", node)
-    if isinstance(node.op, BindDim) and not _is_word(node.op.symbol):
-        yield Problem(f"bind_dim binds {node.op.symbol!r}, which is no identifier", node)
+    sizes = node.op.sizes if isinstance(node.op, Loop) else ()
+    names = (*bound_dims(node.op), *sizes)
+    for name in names:
+        if not _is_word(name):
+            yield Problem(f"{_binder(node)} binds {name!r}, which is no identifier", node)
+    if len(set(names)) < len(names):
+        yield Problem(f"{_binder(node)} binds a dim twice, of {', '.join(names)}", node)
     yield from _types(node)
     used = op_symbols(node.op).union(*(type_symbols(v.type) for v in node.outputs))
     yield from _known_symbols(used, known, declared, node)
+    inside = {**known, **{name: Symbol(name) for name in sizes}}
     for body in node.op.bodies:
-        yield from _graph(body, known)
+        yield from _graph(body, inside)
+
+
+def _binder(node: Node) -> str:
+    return "bind_dim" if isinstance(node.op, BindDim) else node.op.name
 
 
 def _absence(node: Node, value: Value, later: dict[Value, Node]) -> str:
@@ -182,7 +202,7 @@ def _absence(node: Node, value: Value, later: dict[Value, Node]) -> str:
 
 
 _ARITY = {"permute": 1, "cast": 1, "contract": 2, "constant": 0, "iota": 0, "dimvalue": 0}
-_ARITY |= dict.fromkeys(["expand", "reshape", "slice", "pad", "flip", "window", "reduce", "binddim"], 1)
+_ARITY |= dict.fromkeys(["expand", "reshape", "slice", "pad", "flip", "window", "reduce", "binddim", "sort"], 1)
 
 
 def _types(node: Node) -> Iterator[Problem]:
@@ -190,6 +210,9 @@ def _types(node: Node) -> Iterator[Problem]:
     arity = _ARITY.get(op.name)
     if arity is not None and len(types) != arity:
         yield Problem(f"{op.name} takes {arity} input{'s' * (arity != 1)}, got {len(types)}", node)
+        return
+    if isinstance(op, Loop) and not 0 <= op.carried <= len(types) - 2:
+        yield Problem(f"loop of {op.carried} carried values takes 2 more inputs or more, got {len(types)}", node)
         return
     if arity is None and not types and not isinstance(op, Scan):
         yield Problem(f"{op.name} takes one input or more, got none", node)

@@ -18,7 +18,9 @@ from vitrify.lower.nest import NestBuilder, Region, default_schedule
 from vitrify.lower.plan import Block, Call, Instruction, Operand, Place, Placement, Shared, Weights
 from vitrify.lower.regions import Step, partition
 from vitrify.lower.require import requirements
+from vitrify.lower.scatter import lower_scatter
 from vitrify.lower.scope import KernelScope
+from vitrify.lower.sort import lower_sort
 from vitrify.lower.storage import Order, storage_orders, strides_in_order
 from vitrify.lower.target import Target
 from vitrify.lower.views import row_major
@@ -55,7 +57,7 @@ class Lowering:
     bound_symbols: set[str] = field(default_factory=set)  # of the late ones
     required: list[tuple[DimLike, DimLike, int]] = field(default_factory=list)
     scratch: DimLike = 0
-    unsized: dict[int, DimLike] = field(default_factory=dict)  # late blocks not yet allocated
+    unsized: dict[int, Instruction] = field(default_factory=dict)  # what gives a late block its memory, when first used
     _serial: int = 0
 
     def serial(self) -> int:
@@ -77,12 +79,16 @@ class Lowering:
     def allocate(self, size: DimLike) -> Place:
         """``size`` bytes, from now on."""
         if self.is_late(size):
-            place = Place("late", self.late)
-            self.late += 1
+            place = self.late_place()
             self.emit(p.Allocate(place.number, maximum(size, 1)))
             return place
         self.blocks.append(Block(size, self.time, self.time))
         return Place("arena", len(self.blocks) - 1)
+
+    def late_place(self) -> Place:
+        """A block whose memory the plan has yet to allocate."""
+        self.late += 1
+        return Place("late", self.late - 1)
 
     def placement(self, value: Value) -> Placement:
         if value not in self.placements:
@@ -124,8 +130,7 @@ class Lowering:
     def reserve(self, place: Place) -> None:
         """A late block is allocated once, before the loop or the branch that first uses it."""
         if place.kind == "late" and place.number in self.unsized:
-            size = self.unsized.pop(place.number)
-            self.instructions.append(p.Allocate(place.number, maximum(size, 1)))
+            self.instructions.append(self.unsized.pop(place.number))
 
     def touch(self, place: Place) -> None:
         """The block is needed now."""
@@ -228,7 +233,7 @@ class Lowering:
     # ---- steps
 
     def _step(self, step: Step, materialised: set[Value]) -> None:
-        if step.kind != "control" and all(_is_empty(v) for v in step.outputs):
+        if step.kind not in ("control", "scatter") and all(_is_empty(v) for v in step.outputs):
             return
         for value in step.outputs:
             place = self.placement(value).place
@@ -244,6 +249,10 @@ class Lowering:
             self.materialise(step.anchor.output, self.placement(step.anchor.output), materialised)
         elif step.kind == "concat":
             self._concat(step, materialised)
+        elif step.kind == "sort":
+            lower_sort(self, step.anchor, materialised)
+        elif step.kind == "scatter":
+            lower_scatter(self, step.anchor, materialised)
         else:
             self._control(step, materialised)
 
@@ -345,4 +354,6 @@ def _operands(instruction: Instruction) -> tuple[Operand, ...]:
             return (operand,)
         case p.Branch(condition=condition):
             return (condition,)
+        case p.While(limit=limit, condition=condition, again=again):
+            return (limit, condition, again)
     return ()

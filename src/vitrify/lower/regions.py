@@ -18,14 +18,14 @@ from vitrify.lower.views import RENAMING, Index, linear_in, reshape_index, sourc
 
 CHEAP = 2  # vector instructions that are repeated rather than stored
 VIEWS = (*RENAMING, g.Pad)
-CONTROL = (g.If, g.Scan, g.BindDim)
+CONTROL = (g.If, g.Scan, g.Loop, g.BindDim)
 
 
 @dataclass(eq=False)
 class Step:
     """One or more kernels, or one control structure. ``members`` in order; ``outputs`` are materialised."""
 
-    kind: str  # contract, reduce, map, concat, control
+    kind: str  # contract, reduce, map, concat, scatter, sort, control
     anchor: Node
     members: list[Node]
     outputs: list[Value] = field(default_factory=list)
@@ -64,6 +64,12 @@ class Partitioner:
                 self._contract(node)
             elif isinstance(node.op, g.Reduce):
                 self._reduce(node)
+            elif isinstance(node.op, g.Sort):
+                self._add(Step("sort", node, [node], list(node.outputs)))
+                self.materialised.update((*node.inputs, *node.outputs))
+            elif isinstance(node.op, g.Scatter):
+                self._add(Step("scatter", node, [node], [node.output]))
+                self.materialised.add(node.output)
         self.materialised.update(v for v in self.graph.outputs if v.constant is None)
         self._materialise()
         for node in self.graph.nodes:
@@ -76,7 +82,7 @@ class Partitioner:
     def _live(self) -> set[Node]:
         live: set[Node] = set()
         stack = [v.node for v in self.graph.outputs] + [
-            n for n in self.graph.nodes if isinstance(n.op, g.BindDim)
+            n for n in self.graph.nodes if g.bound_dims(n.op)
         ]
         while stack:
             node = stack.pop()
@@ -248,7 +254,7 @@ class Partitioner:
     def _ordered(self) -> list[Step]:
         """Steps after those they read from; among several, the earliest first."""
         producer = {v: s for s in self.steps for v in s.outputs}
-        binders = {n.op.symbol: s for s in self.steps for n in s.members if isinstance(n.op, g.BindDim)}
+        binders = {name: s for s in self.steps for n in s.members for name in g.bound_dims(n.op)}
         needs = {s: self._needs(s, producer, binders) for s in self.steps}
         done: set[Step] = set()
         order: list[Step] = []
@@ -277,8 +283,6 @@ class Partitioner:
                 found.add(producer[value])
             elif value.node is not None and producer.get(value) is not step:
                 stack.extend(value.node.inputs)
-        if isinstance(step.anchor.op, g.BindDim):
-            found.discard(step)
         for value in step.outputs:
             for size in value.shape:
                 found.update(binders[s.name] for s in symbols(size) if s.name in binders)
@@ -288,6 +292,8 @@ class Partitioner:
 
 def _grows(user: Node, value: Value) -> bool:
     """Whether the user reads elements of the value more than once."""
+    if isinstance(user.op, g.Scatter):
+        return value in user.inputs[2:] and product(value.shape) != product(user.inputs[1].shape)
     if isinstance(user.op, g.Contract):
         return True
     if isinstance(user.op, (g.Expand, g.Window, g.Gather)):

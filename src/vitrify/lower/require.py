@@ -22,6 +22,8 @@ def requirements(node: Node) -> Iterator[Pair]:
         before, after = product(node.inputs[0].shape), product(op.shape)
         if not (provably_nonnegative(before - after) and provably_nonnegative(after - before)):
             yield before, after
+    elif isinstance(op, g.Sort):
+        yield from _nonnegative([node.inputs[0].shape[op.axis] - op.count])
     elif isinstance(op, g.Slice):
         for start, step, size, extent in zip(op.starts, op.steps, op.sizes, node.inputs[0].shape, strict=True):
             last = start + (size - 1) * step
