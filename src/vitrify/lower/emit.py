@@ -343,6 +343,14 @@ class Emitter:
         self.statements.append(L.Bind(variable, position))
         return variable
 
+    def position_of(self, node: Node, table: Value, index: Index, extent: DimLike) -> DimLike:
+        """The integer at ``index`` of ``table``, in all lanes the same, as a position inside ``extent``."""
+        return self._named(self._checked(node, self.read(table, index), extent, None), extent)
+
+    def update(self, leaf: Leaf, dtype: DType, index: Index, fn: str, value: Data) -> None:
+        """``fn`` of what is stored and ``value``, to the same place."""
+        self.store(leaf, dtype, index, self.apply(fn, self._load(leaf, dtype, index, None), value))
+
     def store(self, leaf: Leaf, dtype: DType, index: Index, value: Data) -> None:
         """The value (in compute dtype) to its place."""
         address = leaf.address(index)

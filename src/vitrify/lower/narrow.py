@@ -30,6 +30,8 @@ def narrow_values(graph: Graph, steps: Iterable[Step], target: Target) -> dict[V
     for node in graph.nodes:
         if isinstance(node.op, CONTROL):
             fixed.update(node.inputs)
+        elif isinstance(node.op, g.Scatter):
+            fixed.update(node.outputs)  # rounded once per update
         elif isinstance(node.op, g.Contract):
             base = contract_base(node.inputs[0])
             if _rounds(node, node.op):

@@ -31,6 +31,7 @@ _WORK = 1 << 31  # multiplications that folding a contraction may take
     g.Reduce,
     g.Contract,
     g.Gather,
+    g.Scatter,
 )
 def evaluate_constants(rw: Rewriter, op: Op, inputs: tuple[Value, ...]) -> Results:
     """Constant inputs -> a constant, unless it takes more than twice the memory of its inputs.
