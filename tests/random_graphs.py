@@ -356,9 +356,28 @@ def _scan(s: _Grower, x: Value) -> Value | None:
     return outputs[0]
 
 
+def _loop(s: _Grower, x: Value) -> Value | None:
+    """At most three trips, as long as a position is below a limit; carries ``x``, stacks what it was."""
+    b, trips = s.builder, s.one_of([0, 1, 3])
+    name = f"k{len(s.symbols)}"
+    inputs = [parameter("position", I64, ()), parameter("x", x.dtype, x.shape), parameter("last", I64, ())]
+
+    def results(inner: _Grower) -> list[Value]:
+        carried = [v for v in inner.pool if v.type == x.type]
+        return [inner.builder.map("lt", inputs[0], inputs[2]), carried[-1], carried[0]]
+
+    body = _body(s, inputs, 3, results)
+    limit, last = b.constant(3, I64), b.constant(trips - 1, I64)
+    outputs = b.add(g.Loop(body, 1, name), limit, b.constant(trips > 0), x, last)
+    s.symbols[name] = Dim.symbol(name)
+    s.dims[name] = trips
+    s.pool += [v for v in outputs[1:] if prod(s.concrete(v.shape)) <= ELEMENTS]
+    return outputs[0]
+
+
 _STEPS: dict[str, Callable[[_Grower, Value], Value | None]] = {
     "map": _map, "cast": _cast, "permute": _permute, "expand": _expand, "reshape": _reshape, "slice": _slice,
     "pad": _pad, "flip": _flip, "window": _window, "concat": _concat, "reduce": _reduce,
     "contract": _contract, "gather": _gather, "constant": _constant, "iota": _iota, "dimvalue": _dim_value,
-    "binddim": _bind_dim, "if": _if, "scan": _scan,
+    "binddim": _bind_dim, "if": _if, "scan": _scan, "loop": _loop,
 }  # fmt: skip

@@ -285,8 +285,7 @@ class _GraphParser:
             case "bool":
                 return reader.expect(r"true\b|false\b", "true or false") == "true"
             case "str":
-                quoted = reader.string()
-                return reader.expect(r"[A-Za-z_][A-Za-z0-9_]*", "a name") if quoted is None else quoted
+                return self._name()
             case "DType":
                 return self._dtype()
             case "DimLike":
@@ -296,11 +295,18 @@ class _GraphParser:
             case "tuple[int, ...]":
                 reader.literal("[")
                 return tuple(reader.listed(self._int, "]"))
+            case "tuple[str, ...]":
+                reader.literal("[")
+                return tuple(reader.listed(self._name, "]"))
             case "float | int | bool":
                 return self._number()
             case "Graph":
                 return self.graph(symbols)
         raise reader.error(f"fields of {field.type} have no text form")
+
+    def _name(self) -> str:
+        quoted = self.reader.string()
+        return self.reader.expect(r"[A-Za-z_][A-Za-z0-9_]*", "a name") if quoted is None else quoted
 
     def _int(self) -> int:
         return int(self.reader.expect(r"-?\d+", "an integer"))

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 
 def lower_control(low: Lowering, node: Node, materialised: set[Value]) -> None:
-    """Emits one If, Scan or BindDim."""
-    for value in (*node.inputs, *node.outputs):
+    """Emits one If, Scan, Loop or BindDim."""
+    results = () if isinstance(node.op, g.Loop) else node.outputs  # whose sizes are known only after it
+    for value in (*node.inputs, *results):
         if value in low.placements:
             low.reserve(low.placements[value].place)
     if isinstance(node.op, g.If):
         _branch(low, node, node.op)
     elif isinstance(node.op, g.Scan):
         _repeat(low, node, node.op, materialised)
+    elif isinstance(node.op, g.Loop):
+        from vitrify.lower.repeat import lower_loop
+
+        lower_loop(low, node, node.op, materialised)
     elif isinstance(node.op, g.BindDim):
         source = low.placement(node.inputs[0])
         low.placements[node.output] = source
@@ -80,7 +85,7 @@ def _repeat(low: Lowering, node: Node, op: g.Scan, materialised: set[Value]) -> 
     body = op.body
     number = low.serial()
     t = Dim.index(f"t{number}", op.trips)
-    slots = [_slots(low, v) for v in node.outputs[: op.carried]]
+    slots = [slots_of(low, v) for v in node.outputs[: op.carried]]
     for value, slot in zip(node.inputs[: op.carried], slots, strict=True):
         low.copy(value, slot, materialised)
     stacked = [low.placement(v) for v in node.outputs[op.carried :]]
@@ -91,11 +96,11 @@ def _repeat(low: Lowering, node: Node, op: g.Scan, materialised: set[Value]) -> 
     position = body.inputs[0]
     low.placements[position] = Placement(low.allocate(8), 0, (), position.dtype)
     low.emit(p.StoreInteger(low.placements[position].operand(), t))
-    places = [_half(slot, v, mod(t, 2)) for slot, v in zip(slots, node.outputs, strict=False)]
+    places = [half(slot, v, mod(t, 2)) for slot, v in zip(slots, node.outputs, strict=False)]
     places += [_entry(whole, t) for whole in scanned]
     for inner, place in zip(body.inputs[1:], [*places, *captured], strict=True):
         low.placements[inner] = place
-    after = [_half(slot, v, mod(t + 1, 2)) for slot, v in zip(slots, node.outputs, strict=False)]
+    after = [half(slot, v, mod(t + 1, 2)) for slot, v in zip(slots, node.outputs, strict=False)]
     lower_body(low, body, [*after, *(_entry(whole, t) for whole in stacked)])
     inside = tuple(low.instructions)
     low.instructions = outer
@@ -104,23 +109,25 @@ def _repeat(low: Lowering, node: Node, op: g.Scan, materialised: set[Value]) -> 
         low.touch(place.place)
     low.keep_through(start)
     for slot, value in zip(slots, node.outputs, strict=False):
-        final = _half(slot, value, mod(op.trips, 2))
-        if value in low.placements:
-            where = low.placements[value]
-            low.placements[value] = final
-            low.copy(value, where, {value})
-            low.placements[value] = where
-        else:
-            low.placements[value] = final
+        hand_over(low, value, half(slot, value, mod(op.trips, 2)))
 
 
-def _slots(low: Lowering, value: Value) -> Placement:
+def hand_over(low: Lowering, value: Value, final: Placement) -> None:
+    """``final`` is where the value lies; copied where it has to lie elsewhere."""
+    where = low.placements.get(value)
+    low.placements[value] = final
+    if where is not None:
+        low.copy(value, where, {value})
+        low.placements[value] = where
+
+
+def slots_of(low: Lowering, value: Value) -> Placement:
     """Two copies of a carried value: one is read while the other is written."""
     place = low.allocate(2 * product(value.shape) * value.dtype.itemsize)
     return Placement(place, 0, row_major(value.shape), value.dtype)
 
 
-def _half(slot: Placement, value: Value, which: object) -> Placement:
+def half(slot: Placement, value: Value, which: object) -> Placement:
     offset = product(value.shape) * which  # type: ignore[operator]
     return Placement(slot.place, offset, slot.strides, slot.dtype)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitrify.ir.dims import Dim, DimLike, product, substitute, symbols
+from vitrify.ir.dims import Dim, DimLike, maximum, product, substitute, symbols
 from vitrify.ir.graph import Graph, Value
 from vitrify.lower import plan as p
 from vitrify.lower.build import Lowering, LowerOptions
@@ -59,7 +59,7 @@ def _own_block(low: Lowering, value: Value) -> Placement:
     """A block for a result whose size the run finds out; allocated before its first use."""
     place = Place("late", low.late)
     low.late += 1
-    low.unsized[place.number] = product(value.shape) * value.dtype.itemsize
+    low.unsized[place.number] = p.Allocate(place.number, maximum(product(value.shape) * value.dtype.itemsize, 1))
     return Placement(place, 0, row_major(value.shape), value.dtype)
 
 

@@ -81,6 +81,46 @@ class Repeat:
 
 
 @dataclass(frozen=True)
+class While:
+    """``body`` for ``variable`` = 0, 1, .. below the i64 at ``limit``, while ``condition`` holds before the first
+    trip and ``again`` after each. Afterwards ``count`` is the number of trips. ``stacks`` are late blocks that
+    :class:`Grow` enlarges inside."""
+
+    variable: Dim
+    limit: Operand
+    condition: Operand
+    again: Operand
+    body: tuple[Instruction, ...]
+    count: str
+    stacks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Room for ``size`` bytes in a late block, of which the first ``used`` are kept."""
+
+    number: int
+    used: DimLike
+    size: DimLike
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Two late blocks change places."""
+
+    one: int
+    other: int
+
+
+@dataclass(frozen=True)
+class SetDims:
+    """Each symbol becomes its value, all at once."""
+
+    symbols: tuple[str, ...]
+    values: tuple[DimLike, ...]
+
+
+@dataclass(frozen=True)
 class Publish:
     """A result whose shape was not known before: its block and its sizes."""
 
@@ -98,7 +138,9 @@ class Require:
     node: int
 
 
-Instruction = Union[Call, Require, Allocate, BindSymbol, StoreInteger, Branch, Repeat, Publish]
+Instruction = Union[
+    Call, Require, Allocate, BindSymbol, StoreInteger, Branch, Repeat, While, Grow, Swap, SetDims, Publish
+]  # fmt: skip
 
 
 @dataclass
@@ -141,7 +183,7 @@ def _calls(instructions: list[Instruction] | tuple[Instruction, ...]) -> Iterato
         elif isinstance(i, Branch):
             yield from _calls(i.then)
             yield from _calls(i.otherwise)
-        elif isinstance(i, Repeat):
+        elif isinstance(i, Repeat | While):
             yield from _calls(i.body)
 
 

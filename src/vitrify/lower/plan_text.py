@@ -40,6 +40,17 @@ def _lines(plan: Plan, body: Sequence[Instruction], depth: int) -> Iterator[str]
             case p.Repeat(variable=variable, trips=trips, body=inner):
                 yield f"{pad}for {variable} < {trips}:"
                 yield from _lines(plan, inner, depth + 1)
+            case p.While(variable=variable, limit=limit, condition=condition, again=again, body=inner):
+                bounds = f"{_place(plan, limit)} and {_place(plan, condition)}, {_place(plan, again)}"
+                yield f"{pad}while {variable} < {bounds}:"
+                yield from _lines(plan, inner, depth + 1)
+                yield f"{pad}{i.count} = trips"
+            case p.Grow(number=number, used=used, size=size):
+                yield f"{pad}late {number} grows from {used} to {size} bytes"
+            case p.Swap(one=one, other=other):
+                yield f"{pad}late {one} and late {other} change places"
+            case p.SetDims(symbols=symbols, values=values):
+                yield f"{pad}{', '.join(symbols)} = {', '.join(map(str, values))}"
             case p.BindSymbol(symbol=symbol, operand=operand):
                 yield f"{pad}{symbol} = {_place(plan, operand)}"
             case p.Require(left=left, right=right):

@@ -16,8 +16,9 @@ def with_safe_dims(graph: Graph) -> tuple[Graph, dict[str, Dim]]:
     """A copy of the graph, and the new symbol of each of its dims (those bound during the run included)."""
     dims = dict(graph.symbols)
     for node in graph.walk():
-        if isinstance(node.op, g.BindDim):
-            dims.setdefault(node.op.symbol, Dim.symbol(node.op.symbol))
+        sizes = node.op.sizes if isinstance(node.op, g.Loop) else ()
+        for name in (*g.bound_dims(node.op), *sizes):
+            dims.setdefault(name, Dim.symbol(name))
     table: dict[str, Dim] = {}
     for number, (name, dim) in enumerate(dims.items()):
         safe = f"n{number}_" + re.sub(r"\W", "_", name)
@@ -50,6 +51,9 @@ def _op(op: Op, dims: Mapping[str, Dim]) -> Op:
         return op
     if isinstance(op, g.BindDim):
         return g.BindDim(str(dims[op.symbol]))
+    if isinstance(op, g.Loop):
+        sizes, names = (tuple(str(dims[n]) for n in part) for part in (op.sizes, op.names))
+        return g.Loop(_graph(op.body, dims), op.carried, str(dims[op.count]), sizes, names)
     return replace(op, **{f.name: _field(getattr(op, f.name), dims) for f in fields(op)})
 
 

@@ -12,7 +12,7 @@ from vitrify.ir.graph import Graph, Node, Value, make_node
 @dataclass(frozen=True)
 class DeadCode:
     """Removes nodes that nothing reads, and narrows ``if`` and ``scan`` to the results that are read. Inputs
-    of the graph stay, and so does ``bind_dim``, whose symbol shapes may name."""
+    of the graph stay, and so does what binds dims, which shapes may name."""
 
     name: str = "dead-code"
 
@@ -21,7 +21,7 @@ class DeadCode:
         needed = set(graph.outputs)
         kept: list[_Kept] = []
         for node in reversed(graph.nodes):
-            if not isinstance(node.op, g.BindDim) and needed.isdisjoint(node.outputs):
+            if not g.bound_dims(node.op) and needed.isdisjoint(node.outputs):
                 continue
             entry = _narrow(node, [i for i, v in enumerate(node.outputs) if v in needed])
             kept.append(entry)

@@ -59,7 +59,11 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
     declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
     scratch = max(int(str(p.scratch_bytes)) for p in (plan, *(v.plan for v in variants)))
     order = list(dict.fromkeys(n for p in (plan, *(v.plan for v in variants)) for n in p.dims))
-    printers = [PlanPrinter(p, names, order, k, scratch) for k, p in enumerate((plan, *(v.plan for v in variants)))]
+    printers = []
+    first = 0
+    for k, one in enumerate((plan, *(v.plan for v in variants))):
+        printers.append(PlanPrinter(one, names, order, k, scratch, first))
+        first += len(printers[-1].numbers)
     bodies = [text for printer in printers for text in (printer.arena(), printer.run())]
     tests = [" && ".join(f"dims[{order.index(n)}] == {size}" for n, size in v.dims) for v in variants]
     arena = "".join(f"    if ({test}) return arena_bytes_{k}(dims);\n" for k, test in enumerate(tests, 1))
@@ -84,12 +88,16 @@ def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) 
 
 
 class PlanPrinter:
-    """Prints one variant; ``order`` is that of the dims of all, the model's own first."""
+    """Prints one variant; ``order`` is that of the dims of all, the model's own first. ``first`` is the number of
+    its first kernel call among those of all variants, which is the order of the manifest's kernels."""
 
-    def __init__(self, plan: Plan, names: dict[Kernel, str], order: list[str], number: int, scratch: int) -> None:
+    def __init__(
+        self, plan: Plan, names: dict[Kernel, str], order: list[str], number: int, scratch: int, first: int
+    ) -> None:
         self.plan, self.names, self.order, self.number, self.scratch = plan, names, order, number, scratch
         self.offsets = plan.shared.weights.offsets()
         self.lines: list[str] = []
+        self.numbers = {id(call): first + n for n, call in enumerate(plan.calls())}
 
     def pos(self, value: DimLike) -> str:
         return position(substitute(value, self.plan.safe_names))
@@ -193,7 +201,7 @@ class PlanPrinter:
             if not (isinstance(k.flops, int) and isinstance(k.traffic, int) and k.tasks == 1):
                 return False
             flops, traffic = flops + k.flops, traffic + k.traffic
-        loops = any(isinstance(i, p.Repeat) for i in self.plan.instructions)
+        loops = any(_repeats(i) for i in self.plan.instructions)
         return flops < QUICK_FLOPS and traffic < QUICK_BYTES and not loops
 
     # ---- the run
@@ -240,10 +248,55 @@ class PlanPrinter:
                     self.lines.append(f"{pad}}}")
                 case p.Repeat(variable=v, trips=trips, body=inner):
                     self.lines.append(f"{pad}for (int64_t {v} = 0; {v} < {self.pos(trips)}; {v}++) {{")
+                    self.lines.append(f"{pad}    VT_STOPS(r);")
                     self._body(inner, depth + 1)
                     self.lines.append(f"{pad}}}")
+                case p.While():
+                    self._while(i, pad, depth)
+                case p.Grow():
+                    self._grow(i, pad)
+                case p.Swap(one=one, other=other):
+                    a, b = f"r->late[{one}]", f"r->late[{other}]"
+                    self.lines.append(f"{pad}{{ void *const held = {a}; {a} = {b}; {b} = held; }}")
+                case p.SetDims(symbols=names, values=values):
+                    news = " ".join(f"const int64_t s{k} = {self.pos(v)};" for k, v in enumerate(values))
+                    sets = " ".join(f"{self._dim(name)} = s{k};" for k, name in enumerate(names))
+                    self.lines.append(f"{pad}{{ {news} {sets} }}")
                 case p.Publish(output=output, operand=operand, shape=shape):
                     self._publish(output, operand, shape, pad)
+
+    def _dim(self, name: str) -> str:
+        """The dim as what is assigned to."""
+        return f"{self.plan.safe_names[name]} = dims[{self.order.index(name)}]"
+
+    def _while(self, i: p.While, pad: str, depth: int) -> None:
+        t = str(i.variable)
+        self.lines.append(f"{pad}int64_t {t} = 0; {{")
+        limit, condition = self.address(i.limit), self.address(i.condition)
+        rooms = "".join(f" int64_t room_{n} = 0; (void)room_{n};" for n in i.stacks)
+        self.lines.append(f"{pad}const int64_t {t}_limit = *(const int64_t *)({limit});{rooms}")
+        self.lines.append(f"{pad}for (char more = *({condition}); more && {t} < {t}_limit; {t}++) {{")
+        self._body(i.body, depth + 1)
+        self.lines.append(f"{pad}    more = *({self.address(i.again)});")
+        self.lines.append(f"{pad}}}}}")
+        self.lines.append(f"{pad}{self._dim(i.count)} = {t};")
+
+    def _grow(self, i: p.Grow, pad: str) -> None:
+        """At least twice as large each time: entries are copied a constant number of times."""
+        late, room = f"r->late[{i.number}]", f"room_{i.number}"
+        overflow, memory = (f"{{ r->status = (int64_t)VT_ERR_{e} << 32; return; }}" for e in ("OVERFLOW", "MEMORY"))
+        self.lines += [
+            f"{pad}if ({self._too_large(i.size)}) {overflow}",
+            f"{pad}if ({self.pos(i.size)} > {room}) {{",
+            f"{pad}    const int64_t need = {self.pos(i.size)}, used = {self.pos(i.used)};",
+            f"{pad}    const int64_t size = need > 2 * {room} ? need : 2 * {room};",
+            f"{pad}    void *const block = r->host->alloc(64, (size_t)size);",
+            f"{pad}    if (!block) {memory}",
+            f"{pad}    if (used) __builtin_memcpy(block, {late}, (size_t)used);",
+            f"{pad}    if ({late}) r->host->release({late});",
+            f"{pad}    {late} = block; {room} = size;",
+            f"{pad}}}",
+        ]
 
     def _bind(self, i: p.BindSymbol, pad: str) -> None:
         name = self.plan.safe_names[i.symbol]
@@ -284,9 +337,15 @@ class PlanPrinter:
             passed = f"{name}, b, d, {tasks}, r->scratch, {self.scratch}, r->threads"
             parallel = f"r->host->parallel_for(r->host->pool, {passed});"
             run = parallel if tasks.isdigit() else f"if ({tasks} > 0) {parallel}"
-        self.lines.append(f"{pad}/* {json.dumps(source)[1:-1]} */ {{ {arguments} {run} }}")
+        watched = f"VT_STOPS(r); {run} VT_DONE(r, {self.numbers[id(call)]});"
+        self.lines.append(f"{pad}/* {json.dumps(source)[1:-1]} */ {{ {arguments} {watched} }}")
         if any(o.place.kind == "status" for o in call.operands):
             self.lines.append(f"{pad}if (r->status) return;")
+
+
+def _repeats(instruction: Instruction) -> bool:
+    inside = (*instruction.then, *instruction.otherwise) if isinstance(instruction, p.Branch) else ()
+    return isinstance(instruction, p.Repeat | p.While) or any(map(_repeats, inside))
 
 
 def _products(type_: Type) -> list[DimLike]:

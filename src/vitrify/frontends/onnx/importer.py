@@ -22,7 +22,7 @@ from vitrify.frontends.onnx.schema import check_node, signature_of
 from vitrify.frontends.onnx.symbols import Bound, Choices, Substitute, SymbolTable
 from vitrify.ir.dims import INT64_MAX, Dim, DimLike, product, symbols
 from vitrify.ir.dtypes import F32
-from vitrify.ir.graph import BindDim, Graph, Type, TypeRuleError, Value
+from vitrify.ir.graph import Graph, Type, TypeRuleError, Value, bound_dims
 
 LATEST_OPSET = onnx.defs.onnx_opset_version()
 MAX_ATTEMPTS = 512
@@ -493,8 +493,8 @@ def _symbols_of(graph: Graph) -> dict[str, Dim]:
     found: dict[str, Dim] = {}
     shown: list[DimLike] = [n for v in graph.inputs for n in v.shape]
     for node in graph.walk():
-        if isinstance(node.op, BindDim):
-            found[node.op.symbol] = Dim.symbol(node.op.symbol)
+        for name in bound_dims(node.op):
+            found[name] = Dim.symbol(name)
         shown.extend(n for v in node.outputs for n in v.shape)
     shown.extend(side for pair in graph.assumptions for side in pair)
     for value in shown:
