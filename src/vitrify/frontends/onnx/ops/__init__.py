@@ -2,6 +2,7 @@
 
 from vitrify.frontends.onnx.ops import (
     activation,
+    attention,
     cast,
     control_flow,
     convolution,
@@ -10,6 +11,7 @@ from vitrify.frontends.onnx.ops import (
     logical,
     math,
     matrix,
+    microsoft_quantization,
     movement,
     normalization,
     pooling,
@@ -24,6 +26,7 @@ from vitrify.frontends.onnx.ops import (
 
 __all__ = [
     "activation",
+    "attention",
     "cast",
     "control_flow",
     "convolution",
@@ -32,6 +35,7 @@ __all__ = [
     "logical",
     "math",
     "matrix",
+    "microsoft_quantization",
     "movement",
     "normalization",
     "pooling",

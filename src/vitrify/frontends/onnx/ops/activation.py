@@ -124,10 +124,19 @@ def gelu(n: Call) -> Value:
     return n.b.map("gelu" if approximate == "none" else "gelu_tanh", n.value(0))
 
 
-@op("Swish", since=24)
-def swish(n: Call) -> Value:
-    x = n.value(0)
-    alpha = n.attributes.number("alpha", 1.0)
+def swish_of(n: Call, x: Value, alpha: float) -> Value:
+    """``x * sigmoid(alpha * x)``."""
     if alpha == 1:
         return n.b.map("silu", x)
     return n.map("mul", x, n.b.map("sigmoid", n.map("mul", x, n.number(alpha, x))))
+
+
+@op("Swish", since=24)
+def swish(n: Call) -> Value:
+    return swish_of(n, n.value(0), n.attributes.number("alpha", 1.0))
+
+
+@op("SwiGLU", since=28)
+def swiglu(n: Call) -> Value:
+    gate = n.value(0)
+    return n.map("mul", swish_of(n, gate, n.attributes.number("alpha", 1.0)), n.match(n.value(1), gate.shape))
