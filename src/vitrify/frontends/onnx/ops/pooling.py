@@ -84,11 +84,15 @@ def _number(n: Call, value: DimLike) -> Value:
 
 @op("AveragePool")
 def average_pool(n: Call) -> Value:
-    x = n.value(0)
+    total, count = sums_and_counts(n, n.value(0))
+    return channels_first(n, n.map("div", total, count))
+
+
+def sums_and_counts(n: Call, x: Value) -> tuple[Value, Value]:
+    """Of x [N, C, *S] the sums of its windows [N, *O, C], and how many elements each covers, to broadcast."""
     include = n.attributes.flag("count_include_pad")
     plain, s = _spatial(n, x)
-    total = _window_sum(n, channels_last(n, x), s)
-    return channels_first(n, n.map("div", total, _count(n, x, plain, s, include)))
+    return _window_sum(n, channels_last(n, x), s), _count(n, x, plain, s, include)
 
 
 def _window_sum(n: Call, x: Value, s: Spatial) -> Value:

@@ -33,6 +33,7 @@ class Granularity:
 
     @staticmethod
     def of(n: Call, x: Value) -> Granularity:
+        """As the attributes of the default domain say."""
         axis = n.attributes.integer("axis", 1) if n.opset >= 13 else 1
         block = n.attributes.integer("block_size", 0) if n.opset >= 21 else 0
         n.check(block >= 0, f"block_size is {block}, not 0 or more")
@@ -178,8 +179,14 @@ def centred(n: Call, index: int, zero: int, axis: int) -> tuple[Value, Value | N
 
 def matmul_of_integers(n: Call, a: int, zero_a: int, b: int, zero_b: int) -> Value:
     """``(a - zero_a) @ (b - zero_b)`` in i32, of the inputs so numbered."""
-    left, left_point = centred(n, a, zero_a, -2 if n.tensor(a).rank > 1 else 0)
-    right, right_point = centred(n, b, zero_b, -1)
+    left = centred(n, a, zero_a, -2 if n.tensor(a).rank > 1 else 0)
+    return product_of_integers(n, *left, *centred(n, b, zero_b, -1))
+
+
+def product_of_integers(
+    n: Call, left: Value, left_point: Value | None, right: Value, right_point: Value | None
+) -> Value:
+    """``(left - left_point) @ (right - right_point)`` in i32; the points broadcast to their operands."""
     vector_left, vector_right = left.rank == 1, right.rank == 1
     if vector_left:
         left = n.b.unsqueeze(left, 0)
@@ -237,7 +244,7 @@ def requantized(n: Call, total: Value, factor: Value, zero: Value | None, dtype:
     return saturated(n, n.map("round", scaled), zero, dtype)
 
 
-def _beside(n: Call, s: Value, axis: int, rank: int) -> Value:
+def beside(n: Call, s: Value, axis: int, rank: int) -> Value:
     """A scale of one element, or of one per position of ``axis``, to broadcast to a result of ``rank``."""
     if s.shape in ((), (1,)):
         return n.b.reshape(s, ())
@@ -251,10 +258,10 @@ def qlinear_matmul(n: Call) -> Value:
     """Inputs: a, its scale and zero point, the same of b, then those of the result."""
     total = matmul_of_integers(n, 0, 2, 3, 5)
     rank = max(total.rank, 1)
-    left = _beside(n, n.value(1), -2 if n.tensor(0).rank > 1 and n.tensor(3).rank > 1 else -1, rank)
-    right = _beside(n, n.value(4), -1, rank)
+    left = beside(n, n.value(1), -2 if n.tensor(0).rank > 1 and n.tensor(3).rank > 1 else -1, rank)
+    right = beside(n, n.value(4), -1, rank)
     point = n.value(7)
-    result = _beside(n, n.value(6), -2, rank), _beside(n, point, -2, rank)
+    result = beside(n, n.value(6), -2, rank), beside(n, point, -2, rank)
     factor = n.map("div", n.map("mul", left, right), result[0])
     return requantized(n, total, factor, result[1], point.dtype)
 
