@@ -6,6 +6,7 @@ from vitrify.frontends.onnx.ops import (
     cast,
     control_flow,
     convolution,
+    einsum,
     generator,
     indexing,
     logical,
@@ -21,6 +22,7 @@ from vitrify.frontends.onnx.ops import (
     rnn,
     shape,
     slicing,
+    sorting,
     symbolic,
 )
 
@@ -30,6 +32,7 @@ __all__ = [
     "cast",
     "control_flow",
     "convolution",
+    "einsum",
     "generator",
     "indexing",
     "logical",
@@ -45,5 +48,6 @@ __all__ = [
     "rnn",
     "shape",
     "slicing",
+    "sorting",
     "symbolic",
 ]
