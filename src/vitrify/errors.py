@@ -8,6 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# ---- onnxruntime's classes: what a script catches there also catches what is raised here
+
+
+class Fail(Exception):
+    """Anything that has no class of its own."""
+
+
+class InvalidArgument(Exception):
+    """A feed, an index or an option is wrong."""
+
+
+class NoSuchFile(Exception):
+    """The model's file does not exist."""
+
+
+class NoModel(Exception):
+    """There is no model where one should be."""
+
+
+class EngineError(Exception):
+    """What compiles or runs a model failed."""
+
+
+class RuntimeException(Exception):
+    """A run failed."""
+
+
+class InvalidProtobuf(Exception):
+    """The bytes are no model."""
+
+
+class ModelLoaded(Exception):
+    """The session has its model already. Never raised here: a session is made with its model."""
+
+
+class ModelLoadCanceled(Exception):
+    """Loading was cancelled by ``SessionOptions.set_load_cancellation_flag``."""
+
+
+class NotImplemented(Exception):
+    """The model needs something that is not provided."""
+
+
+class InvalidGraph(Exception):
+    """The model's graph breaks a rule."""
+
+
+class EPFail(Exception):
+    """The execution provider cannot run here."""
+
+
+# ---- ours
+
 
 class VitrifyError(Exception):
     """Base class. ``str(error)`` is the message followed by the hint."""
@@ -31,19 +84,19 @@ class ModelError(VitrifyError):
     """The model itself is unusable."""
 
 
-class InvalidModelError(ModelError):
+class InvalidModelError(ModelError, InvalidProtobuf, InvalidGraph, InvalidArgument, Fail):
     """Not a model, truncated, or ill-formed (cycles, undefined names, wrong types)."""
 
 
-class ExternalDataError(ModelError):
+class ExternalDataError(ModelError, Fail):
     """A tensor's external file is missing, too short, or outside the model's directory."""
 
 
-class NoSuchFileError(ModelError, FileNotFoundError):
+class NoSuchFileError(ModelError, NoSuchFile, FileNotFoundError):
     """The path does not exist."""
 
 
-class UnsupportedError(ModelError):
+class UnsupportedError(ModelError, NotImplemented, InvalidGraph, Fail):
     """The model needs something this version does not provide. ``problems`` lists all of them."""
 
     def __init__(self, problems: Sequence[str], *, hint: str | None = None) -> None:
@@ -53,42 +106,62 @@ class UnsupportedError(ModelError):
         super().__init__(f"{count} unsupported construct{'s' if count != 1 else ''}:\n{shown}", hint=hint)
 
 
-class VerifyError(ModelError):
+class VerifyError(ModelError, InvalidGraph):
     """IR that breaks a rule; the message shows the surrounding IR. A bug in a pass, or invalid IR text."""
 
 
-class InvalidArgumentError(VitrifyError, ValueError):
+class InvalidArgumentError(VitrifyError, InvalidArgument, ValueError):
     """A call's argument is wrong: a name, dtype, rank, shape, option or provider."""
 
 
-class IndexOutOfRangeError(VitrifyError, IndexError):
+class ArgumentTypeError(InvalidArgumentError, TypeError):
+    """An argument or option has the wrong Python type."""
+
+
+class UnknownNameError(InvalidArgumentError, AttributeError):
+    """Options have no such name."""
+
+
+class BindingError(InvalidArgumentError, RuntimeError):
+    """An IOBinding, an OrtValue, or an entry of a configuration is used wrongly."""
+
+
+class TerminatedError(VitrifyError, Fail, RuntimeError):
+    """A run was ended, or not begun, because ``RunOptions.terminate`` was set."""
+
+
+class LoadCancelledError(VitrifyError, ModelLoadCanceled, Fail):
+    """A session was not made because loading was cancelled."""
+
+
+class IndexOutOfRangeError(VitrifyError, InvalidArgument, RuntimeException, IndexError):
     """A run met an index outside its axis; the message names the node."""
 
 
-class ShapeError(VitrifyError, ValueError):
+class ShapeError(VitrifyError, InvalidArgument, RuntimeException, Fail, ValueError):
     """A run's shapes contradict the model, or shape arithmetic overflowed."""
 
 
-class DivisionError(VitrifyError, ZeroDivisionError):
+class DivisionError(VitrifyError, RuntimeException, Fail, ZeroDivisionError):
     """A run divided an integer by zero; the message names the node."""
 
 
-class OutOfMemoryError(VitrifyError, MemoryError):
+class OutOfMemoryError(VitrifyError, RuntimeException, Fail, MemoryError):
     """Memory could not be had, or the run's stated need is over the limit."""
 
 
-class ToolchainError(VitrifyError):
+class ToolchainError(VitrifyError, EngineError, Fail):
     """What compiling needs is missing (the C compiler, a package of the extra ``compile``), or the compiler
     failed; the message carries its diagnostics."""
 
 
-class ArtifactError(VitrifyError):
+class ArtifactError(VitrifyError, NoModel, InvalidProtobuf, Fail):
     """An artifact is damaged, incomplete, or not one at all."""
 
 
-class PlatformError(ArtifactError):
+class PlatformError(ArtifactError, EPFail):
     """No payload of the artifact runs on this CPU or operating system."""
 
 
-class CacheError(VitrifyError):
+class CacheError(VitrifyError, Fail):
     """The compile cache cannot be used as asked."""

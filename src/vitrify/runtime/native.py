@@ -13,7 +13,8 @@ import sys
 from _thread import RLock, allocate_lock  # threading takes a millisecond to import
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, Structure, addressof, c_char_p, c_int, c_int32, c_int64, c_uint32, c_void_p
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # its stubs leave it out
@@ -24,11 +25,13 @@ from ..artifact.manifest import Port
 from ..errors import ArtifactError, OutOfMemoryError, PlatformError
 from .threads import available_cpus
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 #: What the builtin returns: all outputs; None for a feed not in native form; the status of a failure.
 Result = list["np.ndarray[Any, Any]"] | int | None
 NativeCall = Callable[[object], Result]
+#: The array that an output of this number and shape is written into.
+OutputMaker = Callable[[int, tuple[int, ...]], "np.ndarray[Any, Any]"]
 
 
 class _Os(Structure):
@@ -70,6 +73,41 @@ class _Config(Structure):
         ("memory_limit", c_int64),
         ("threads", c_int32),
         ("kept_contexts", c_int32),
+        ("arenas", POINTER(c_void_p)),
+    ]
+
+
+class Span(Structure):
+    """A kernel call: its number in the manifest, and nanoseconds of the monotonic clock."""
+
+    _fields_ = [("kernel", c_int64), ("start", c_int64), ("end", c_int64)]
+
+
+class Watch(Structure):
+    """What a run is watched by: ``vt_watch``."""
+
+    _fields_ = [
+        ("stop", POINTER(c_int32)),
+        ("counts", POINTER(c_int64)),
+        ("nanos", POINTER(c_int64)),
+        ("spans", POINTER(Span)),
+        ("capacity", c_int64),
+        ("seen", c_int64),
+        ("start", c_int64),
+        ("end", c_int64),
+        ("began", c_int64),
+    ]
+
+
+_OutputMemory = ctypes.CFUNCTYPE(c_void_p, c_int32, POINTER(c_int64))
+
+
+class _Request(Structure):
+    _fields_ = [
+        ("inputs", POINTER(c_void_p)),
+        ("input_dims", POINTER(POINTER(c_int64))),
+        ("output", _OutputMemory),
+        ("watch", POINTER(Watch)),
     ]
 
 
@@ -117,6 +155,8 @@ class _Table(Structure):
         ("session_create", ctypes.CFUNCTYPE(c_void_p, POINTER(_Config))),
         ("session_destroy", ctypes.CFUNCTYPE(None, c_void_p)),
         ("call", c_void_p),
+        ("run", ctypes.CFUNCTYPE(c_int64, c_void_p, POINTER(_Request))),
+        ("probe", ctypes.CFUNCTYPE(c_int64, c_int64)),
     ]
 
 
@@ -240,12 +280,39 @@ class _Library:
             )  # fmt: skip
 
 
+class Memory(NamedTuple):
+    """What a session does about memory. ``limit`` is in bytes, 0 for none; ``kept``: what a run needed is kept
+    for the next one; ``shared``: sessions of the process lend each other what they keep."""
+
+    limit: int = 0
+    kept: bool = True
+    shared: bool = False
+
+
+class _Arenas:
+    """Blocks that sessions lend each other, for as long as one of these sessions lives."""
+
+    COUNT = 64
+
+    def __init__(self) -> None:
+        self.slots = (c_void_p * self.COUNT)()
+        self.users = 0
+
+    def leave(self, free: Any) -> None:
+        self.users -= 1
+        if self.users == 0:
+            for index in range(self.COUNT):
+                block, self.slots[index] = self.slots[index], None
+                free(c_void_p(block))
+
+
 class _Process:
     """What all sessions of a process share. Filled at the first load, never freed: pool threads live on."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
         self._provider: _Library | None = None
+        self.arenas = _Arenas()
         os.register_at_fork(after_in_child=self._after_fork)
 
     def provide(self, library: _Library) -> None:
@@ -286,8 +353,8 @@ class _Process:
 
 _process = _Process()
 
-#: Sessions by their address, each with its library and the objects that it refers to.
-_sessions: dict[int, tuple[_Library, list[Any]]] = {}
+#: Sessions by their address, each with its library, the objects that it refers to, and what to do at its end.
+_sessions: dict[int, tuple[_Library, list[Any], Callable[[], None] | None]] = {}
 
 
 _capsule_pointer = ctypes.PYFUNCTYPE(c_void_p, c_void_p, c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
@@ -303,15 +370,17 @@ def _end(
     capsule: int,
     # Bound here: at the end of the process a module's names go before the last session may.
     pointer: Any = _capsule_pointer,
-    sessions: dict[int, tuple[_Library, list[Any]]] = _sessions,
+    sessions: dict[int, tuple[_Library, list[Any], Callable[[], None] | None]] = _sessions,
     finalizing: Callable[[], bool] = sys.is_finalizing,
 ) -> None:
     """Frees a session when its capsule dies with the builtin, hence when no call can come any more. (A
     ``__del__`` would not do: in a reference cycle it runs while the builtin can still be called.)"""
     if not finalizing():  # else other threads may still be inside a run
         address = pointer(capsule, None)
-        library, _ = sessions.pop(address)
+        library, _, leave = sessions.pop(address)
         library.table.session_destroy(address)
+        if leave is not None:
+            leave()
         library.release()
 
 
@@ -323,7 +392,7 @@ def _create(
     weights: MappedFile | None,
     objects: Sequence[Sequence[object]],
     threads: int,
-    memory_limit: int,
+    memory: Memory,
 ) -> tuple[int, list[Any]]:
     """The address of a new session, and what has to live as long."""
     _process.provide(library)
@@ -335,40 +404,83 @@ def _create(
         ctypes.pointer(_process.os), ctypes.pointer(_process.python),
         _process.parallel_for, _process.pool,
         None if constants is None else constants.ctypes.data,
-        *arrays, memory_limit, threads, available_cpus(),
+        *arrays, memory.limit, threads, available_cpus() if memory.kept else 0,
+        _process.arenas.slots if memory.shared else None,
     )  # fmt: skip
     address = library.table.session_create(ctypes.byref(config))
     if not address:
         raise OutOfMemoryError("no memory for the session")
+    if memory.shared:
+        _process.arenas.users += 1
     return address, [objects, arrays, constants, weights]
 
 
-def make_call(
-    payload: MappedFile,
-    weights: MappedFile | None,
-    inputs: Sequence[Port],
-    outputs: Sequence[Port],
-    dtypes: tuple[Sequence[np.dtype[Any]], Sequence[np.dtype[Any]]],
-    *,
-    threads: int,
-    memory_limit: int,
-) -> NativeCall:
-    """A builtin that runs a payload: feed -> outputs, None or status. It owns the native session.
+class NativeSession:
+    """A session of a payload. ``call`` is a builtin, feed -> outputs, None or status; the native session lives
+    until it and this object are gone.
 
-    ``dtypes`` are the exact dtype objects of the inputs' and the outputs' arrays; ``memory_limit`` is
-    in bytes, 0 for none. Raises PlatformError when the system cannot load the payload, ArtifactError
-    when payload, weights and manifest do not fit together, OutOfMemoryError.
+    ``dtypes`` are the exact dtype objects of the inputs' and the outputs' arrays. Raises PlatformError when
+    the system cannot load the payload, ArtifactError when payload, weights and manifest do not fit together,
+    OutOfMemoryError.
     """
-    library = _Library.acquire(payload)
-    try:
-        library.check(inputs, outputs)
-        objects = ([port.name for port in inputs], *dtypes)
-        address, kept = _create(library, weights, objects, threads, memory_limit)
-    except BaseException:
-        library.release()
-        raise
-    method = _MethodDef(b"run", library.table.call, _METH_O, b"feed -> outputs, None or status")
-    _sessions[address] = (library, [*kept, method])
-    capsule = _capsule_new(address, None, _process.capsule_end)
-    call: NativeCall = _function_new(addressof(method), capsule, None)
-    return call
+
+    def __init__(
+        self,
+        payload: MappedFile,
+        weights: MappedFile | None,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        dtypes: tuple[Sequence[np.dtype[Any]], Sequence[np.dtype[Any]]],
+        *,
+        threads: int,
+        memory: Memory,
+    ) -> None:
+        library = _Library.acquire(payload)
+        try:
+            library.check(inputs, outputs)
+            objects = ([port.name for port in inputs], *dtypes)
+            address, kept = _create(library, weights, objects, threads, memory)
+        except BaseException:
+            library.release()
+            raise
+        method = _MethodDef(b"run", library.table.call, _METH_O, b"feed -> outputs, None or status")
+        leave = partial(_process.arenas.leave, ctypes.CDLL(None).free) if memory.shared else None
+        _sessions[address] = (library, [*kept, method], leave)
+        capsule = _capsule_new(address, None, _process.capsule_end)
+        self.call: NativeCall = _function_new(addressof(method), capsule, None)
+        self._address, self._table, self._model = address, library.table, library.model
+        self._ranks = [len(port.dims) for port in outputs]
+
+    def run(
+        self, arrays: Sequence[np.ndarray[Any, Any]], output: OutputMaker, watch: Watch | None = None
+    ) -> int:
+        """A run over ``arrays``, which are native and fit the model. ``output(index, shape)`` gives the array
+        to write each output into, native and of that shape. 0, or a status as ``call`` gives them; what
+        ``output`` raises is raised here."""
+        raised: list[BaseException] = []
+        made: list[np.ndarray[Any, Any]] = []
+
+        def memory(index: int, dims: Any) -> int:
+            try:
+                made.append(output(index, tuple(dims[: self._ranks[index]])))
+                return int(made[-1].ctypes.data)
+            except BaseException as error:  # noqa: BLE001  # goes on behind the native frames
+                raised.append(error)
+                return 0
+
+        shapes = [(c_int64 * max(a.ndim, 1))(*a.shape) for a in arrays]
+        count = max(len(arrays), 1)
+        request = _Request(
+            (c_void_p * count)(*[a.ctypes.data for a in arrays]),
+            (POINTER(c_int64) * count)(*[ctypes.cast(s, POINTER(c_int64)) for s in shapes]),
+            _OutputMemory(memory),
+            None if watch is None else ctypes.pointer(watch),
+        )
+        status: int = self._table.run(self._address, ctypes.byref(request))
+        if raised:
+            raise raised[0]
+        return status
+
+    def probe(self, rounds: int) -> int:
+        """Multiplies and adds in registers on the calling thread; how many operations that were."""
+        return int(self._table.probe(rounds))

@@ -74,7 +74,7 @@ static void run_0(vt_run *r) {
     (void)A; (void)W; (void)dims;
     int64_t n0_n = dims[0];
     (void)n0_n;
-    /* map */ { char *const b[] = {r->outputs[0], r->inputs[0], r->inputs[1]}; const int64_t d[] = {n0_n}; if ((vt_floordiv((n0_n * 7 - 1), vt_max(((n0_n * 7 + 63) / 64), 166)) + 1) > 0) r->host->parallel_for(r->host->pool, k_nest_0b967138e9f3, b, d, (vt_floordiv((n0_n * 7 - 1), vt_max(((n0_n * 7 + 63) / 64), 166)) + 1), r->scratch, 0, r->threads); }
+    /* map */ { char *const b[] = {r->outputs[0], r->inputs[0], r->inputs[1]}; const int64_t d[] = {n0_n}; VT_STOPS(r); if ((vt_floordiv((n0_n * 7 - 1), vt_max(((n0_n * 7 + 63) / 64), 166)) + 1) > 0) r->host->parallel_for(r->host->pool, k_nest_0b967138e9f3, b, d, (vt_floordiv((n0_n * 7 - 1), vt_max(((n0_n * 7 + 63) / 64), 166)) + 1), r->scratch, 0, r->threads); VT_DONE(r, 0); }
 }
 
 static int64_t arena_bytes(const int64_t *dims) {

@@ -149,10 +149,10 @@ static void run_0(vt_run *r) {
     if (r->late[0]) r->host->release(r->late[0]);
     r->late[0] = r->host->alloc(64, (size_t)vt_max(1, n1_steps * 8));
     if (!r->late[0]) { r->status = (int64_t)VT_ERR_MEMORY << 32; return; }
-    /* Range 'steps' */ { char *const b[] = {(char *)r->late[0]}; const int64_t d[] = {n1_steps}; if (((n1_steps + 16383) / 16384) > 0) r->host->parallel_for(r->host->pool, k_nest_d03db4078239, b, d, ((n1_steps + 16383) / 16384), r->scratch, 0, r->threads); }
-    /* Gather 'pick' */ { char *const b[] = {r->outputs[0], r->inputs[1], (char *)r->late[0], (char *)&r->status}; const int64_t d[] = {n0_n, n1_steps}; if (((n0_n + 8191) / 8192) > 0) r->host->parallel_for(r->host->pool, k_nest_fae243d5b07d, b, d, ((n0_n + 8191) / 8192), r->scratch, 0, r->threads); }
+    /* Range 'steps' */ { char *const b[] = {(char *)r->late[0]}; const int64_t d[] = {n1_steps}; VT_STOPS(r); if (((n1_steps + 16383) / 16384) > 0) r->host->parallel_for(r->host->pool, k_nest_d03db4078239, b, d, ((n1_steps + 16383) / 16384), r->scratch, 0, r->threads); VT_DONE(r, 0); }
+    /* Gather 'pick' */ { char *const b[] = {r->outputs[0], r->inputs[1], (char *)r->late[0], (char *)&r->status}; const int64_t d[] = {n0_n, n1_steps}; VT_STOPS(r); if (((n0_n + 8191) / 8192) > 0) r->host->parallel_for(r->host->pool, k_nest_fae243d5b07d, b, d, ((n0_n + 8191) / 8192), r->scratch, 0, r->threads); VT_DONE(r, 1); }
     if (r->status) return;
-    /* reduce */ { char *const b[] = {r->outputs[2], (char *)r->late[0]}; const int64_t d[] = {n1_steps}; k_nest_da8ec2a94624(b, d, 0, r->scratch); }
+    /* reduce */ { char *const b[] = {r->outputs[2], (char *)r->late[0]}; const int64_t d[] = {n1_steps}; VT_STOPS(r); k_nest_da8ec2a94624(b, d, 0, r->scratch); VT_DONE(r, 2); }
     r->outputs[1] = (char *)r->late[0];
     r->out_shapes[1] = n1_steps;
 }

@@ -87,7 +87,7 @@ static void run_0(vt_run *r) {
     char *const A = r->arena; const char *const W = r->weights; int64_t *const dims = r->dims;
     (void)A; (void)W; (void)dims;
 
-    /* reduce */ { char *const b[] = {r->outputs[0], r->inputs[0]}; const int64_t d[] = {0}; k_nest_e255460ddc00(b, d, 0, r->scratch); }
+    /* reduce */ { char *const b[] = {r->outputs[0], r->inputs[0]}; const int64_t d[] = {0}; VT_STOPS(r); k_nest_e255460ddc00(b, d, 0, r->scratch); VT_DONE(r, 0); }
 }
 
 static int64_t arena_bytes(const int64_t *dims) {

@@ -133,7 +133,7 @@ static void run_0(vt_run *r) {
     (void)A; (void)W; (void)dims;
     int64_t n0_n = dims[0];
     (void)n0_n;
-    /* reduce */ { char *const b[] = {r->outputs[0], r->inputs[0]}; const int64_t d[] = {n0_n}; if ((vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1) > 0) r->host->parallel_for(r->host->pool, k_nest_ccbcdc7ab83e, b, d, (vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1), r->scratch, 576, r->threads); }
+    /* reduce */ { char *const b[] = {r->outputs[0], r->inputs[0]}; const int64_t d[] = {n0_n}; VT_STOPS(r); if ((vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1) > 0) r->host->parallel_for(r->host->pool, k_nest_ccbcdc7ab83e, b, d, (vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1), r->scratch, 576, r->threads); VT_DONE(r, 0); }
 }
 
 static int64_t arena_bytes(const int64_t *dims) {

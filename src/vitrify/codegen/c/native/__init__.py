@@ -14,7 +14,7 @@ def support_sources() -> list[Path]:
     and :func:`include_directory` on the include path. A linked payload exports ``vt_payload`` and
     imports nothing.
     """
-    return [_HERE / "call.c", _HERE / "mem.c", _HERE / "pool.c"]
+    return [_HERE / "call.c", _HERE / "mem.c", _HERE / "pool.c", _HERE / "watch.c"]
 
 
 def include_directory() -> Path:

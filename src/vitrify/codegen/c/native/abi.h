@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VT_ABI_VERSION 1u
+#define VT_ABI_VERSION 2u
 #define VT_EXPORT __attribute__((visibility("default")))
 
 /* One unit of work of one kernel. `task` is in [0, tasks); what a task covers is fixed by the
@@ -27,6 +27,7 @@ enum {
     VT_ERR_OVERFLOW = 3, /* shape arithmetic overflowed int64 */
     VT_ERR_MEMORY = 4,   /* allocation refused */
     VT_ERR_DIVIDE = 5,   /* integer division by zero */
+    VT_ERR_STOPPED = 15, /* the caller asked for the run to end */
 };
 
 /* A process-wide pool. Runs tasks 0..tasks-1 on the caller and at most `threads - 1` workers and
@@ -44,6 +45,21 @@ typedef struct vt_host {
     void *pool;
 } vt_host;
 
+/* One kernel call as it was timed: which of the manifest's kernels, and nanoseconds of a monotonic clock. */
+typedef struct vt_span {
+    int64_t kernel, start, end;
+} vt_span;
+
+/* What a run is watched by. NULL in vt_run, which is the usual case, costs one test for each kernel. */
+typedef struct vt_watch {
+    const int32_t *stop;     /* the run ends before its next kernel once this is not 0; may be NULL */
+    int64_t *counts, *nanos; /* by kernel, added up; NULL: not timed */
+    vt_span *spans;          /* the first `capacity` calls */
+    int64_t capacity, seen;
+    int64_t start, end;      /* of the whole run */
+    int64_t began;           /* the kernel at work */
+} vt_watch;
+
 /* State of one run, private to one thread at a time. */
 typedef struct vt_run {
     const vt_host *host;
@@ -57,7 +73,16 @@ typedef struct vt_run {
     void **late;         /* late blocks: vt_model.n_late entries, NULL at the start, released by the caller */
     vt_status status;
     int32_t threads;
+    vt_watch *watch;
 } vt_run;
+
+/* Around each kernel call, in a function that returns void; VT_STOPS also at the head of a loop's body. */
+int vt_watch_begin(vt_run *run); /* whether the run is to end; its status says so */
+void vt_watch_end(vt_run *run, int64_t kernel);
+#define VT_STOPS(r) \
+    if (__builtin_expect((r)->watch != NULL, 0) && vt_watch_begin(r)) return
+#define VT_DONE(r, kernel) \
+    if (__builtin_expect((r)->watch != NULL, 0)) vt_watch_end(r, kernel)
 
 /* A dim of an input: >= 0 a constant; < 0 names dim -1 - d, bound by its first appearance and
  * checked at every later one. A dim that is an expression is left to vt_model.check. */

@@ -94,7 +94,7 @@ static context *context_new(vt_session *s) {
     c->run.weights = s->config.weights;
     c->run.inputs = c->inputs;
     c->run.threads = s->config.threads;
-    if (m->scratch_bytes) {
+    if (m->scratch_bytes && !s->config.arenas) {
         c->run.scratch = host_alloc(CACHE_LINE, (size_t)m->scratch_bytes * (size_t)s->config.threads);
         if (!c->run.scratch) {
             context_free(c);
@@ -286,6 +286,59 @@ static vt_status over_limit(const vt_session *s, const context *c, int64_t arena
     return need > s->config.memory_limit ? -need : VT_OK;
 }
 
+/* A block that some session of the process does not need now, or a new one. Its capacity is in the line before
+ * it; blocks that are too small are given back, so that those kept are the largest. */
+static char *arena_borrow(void **arenas, int64_t bytes) {
+    for (int32_t i = 0; i < VT_ARENAS; i++) {
+        if (!__atomic_load_n(&arenas[i], __ATOMIC_RELAXED)) continue;
+        int64_t *block = __atomic_exchange_n(&arenas[i], NULL, __ATOMIC_ACQUIRE);
+        if (block && *block >= bytes) return (char *)block + CACHE_LINE;
+        host_release(block);
+    }
+    int64_t *block = host_alloc(CACHE_LINE, (size_t)bytes + CACHE_LINE);
+    if (!block) return NULL;
+    *block = bytes;
+    return (char *)block + CACHE_LINE;
+}
+
+static void arena_return(void **arenas, char *arena) {
+    void *block = arena - CACHE_LINE;
+    for (int32_t i = 0; i < VT_ARENAS; i++) {
+        void *empty = NULL;
+        if (__atomic_compare_exchange_n(&arenas[i], &empty, block, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) return;
+    }
+    host_release(block);
+}
+
+/* Memory for a run; the context's own is kept for the next one. */
+static vt_status memory_take(const vt_session *s, context *c, int64_t arena) {
+    if (s->config.arenas) {
+        int64_t start, scratch, all;
+        if (__builtin_add_overflow(arena, CACHE_LINE - 1, &start)) return memory_status();
+        start = start / CACHE_LINE * CACHE_LINE;
+        if (__builtin_mul_overflow(s->model->scratch_bytes, (int64_t)s->config.threads, &scratch) ||
+            __builtin_add_overflow(start, scratch, &all) || all > INT64_MAX - CACHE_LINE)
+            return memory_status();
+        if (!all) return VT_OK;
+        c->run.arena = arena_borrow(s->config.arenas, all);
+        c->run.scratch = c->run.arena + start;
+        return c->run.arena ? VT_OK : memory_status();
+    }
+    if (arena > c->arena_capacity) {
+        host_release(c->run.arena);
+        c->run.arena = host_alloc(CACHE_LINE, (size_t)arena);
+        c->arena_capacity = c->run.arena ? arena : 0;
+        if (!c->run.arena) return memory_status();
+    }
+    return VT_OK;
+}
+
+static void memory_give(const vt_session *s, context *c) {
+    if (!s->config.arenas) return;
+    if (c->run.arena) arena_return(s->config.arenas, c->run.arena);
+    c->run.arena = c->run.scratch = NULL;
+}
+
 /* Derived dims, output shapes, arena. */
 static vt_status prepare(const vt_session *s, context *c) {
     const vt_model *m = s->model;
@@ -295,28 +348,30 @@ static vt_status prepare(const vt_session *s, context *c) {
     int64_t arena = m->arena_bytes(c->run.dims);
     if (arena < 0) return (vt_status)VT_ERR_OVERFLOW << 32;
     if (s->config.memory_limit && (status = over_limit(s, c, arena))) return status;
-    if (arena > c->arena_capacity) {
-        host_release(c->run.arena);
-        c->run.arena = host_alloc(CACHE_LINE, (size_t)arena);
-        c->arena_capacity = c->run.arena ? arena : 0;
-        if (!c->run.arena) return memory_status();
-    }
-    return outputs_make(s, c, 0);
+    return memory_take(s, c, arena);
+}
+
+static void run_plan(const vt_session *s, context *c) {
+    for (int32_t i = 0; i < s->model->n_late; i++) c->run.late[i] = NULL;
+    c->run.status = VT_OK;
+    uint64_t saved = fp_enter();
+    s->model->run(&c->run);
+    fp_leave(saved);
+}
+
+static void late_release(const vt_session *s, context *c) {
+    for (int32_t i = 0; i < s->model->n_late; i++) host_release(c->run.late[i]);
 }
 
 static vt_status execute(const vt_session *s, context *c) {
     const vt_model *m = s->model;
-    for (int32_t i = 0; i < m->n_late; i++) c->run.late[i] = NULL;
-    c->run.status = VT_OK;
     void *thread = m->quick ? NULL : python_calls.save_thread();
-    uint64_t saved = fp_enter();
-    m->run(&c->run);
-    fp_leave(saved);
+    run_plan(s, c);
     if (!m->quick) python_calls.restore_thread(thread);
     vt_status status = c->run.status;
     if (m->n_late) {
         if (!status) status = outputs_make(s, c, 1);
-        for (int32_t i = 0; i < m->n_late; i++) host_release(c->run.late[i]);
+        late_release(s, c);
     }
     return status;
 }
@@ -329,7 +384,9 @@ static vt_object *call(vt_object *capsule, vt_object *feed) {
     vt_object *result = py->none;
     if (inputs_take(s, c, feed)) {
         vt_status status = prepare(s, c);
+        if (!status) status = outputs_make(s, c, 0);
         if (!status) status = execute(s, c);
+        memory_give(s, c);
         result = outputs_list(s, c, status);
         drop(py, c->held, s->model->n_inputs);
     } else {
@@ -337,6 +394,56 @@ static vt_object *call(vt_object *capsule, vt_object *feed) {
     }
     context_release(s, c);
     return result;
+}
+
+/* ---- requests: the same without Python objects ---- */
+
+static vt_status request_outputs(const vt_session *s, context *c, const vt_request *q, int late) {
+    const vt_model *m = s->model;
+    const int64_t *dims = c->run.out_shapes;
+    for (int32_t i = 0; i < m->n_outputs; dims += m->outputs[i++].rank) {
+        const vt_arg *arg = &m->outputs[i];
+        if (arg->late != late) continue;
+        int64_t bytes = array_bytes(arg, dims);
+        if (bytes < 0) return (vt_status)VT_ERR_OVERFLOW << 32;
+        char *data = q->output(i, dims);
+        if (!data) return memory_status();
+        if (late)
+            memcpy(data, c->run.outputs[i], (size_t)bytes);
+        else
+            c->run.outputs[i] = data;
+    }
+    return VT_OK;
+}
+
+static int request_inputs(const vt_session *s, context *c, const vt_request *q) {
+    const vt_model *m = s->model;
+    for (int32_t i = 0; i < m->n_bound; i++) c->run.dims[i] = -1;
+    for (int32_t i = 0; i < m->n_inputs; i++) {
+        c->inputs[i] = q->inputs[i];
+        if (!dims_match(&m->inputs[i], (const intptr_t *)q->input_dims[i], c->run.dims)) return 0;
+    }
+    return 1;
+}
+
+static int64_t run_request(vt_session *s, const vt_request *q) {
+    context *c = context_acquire(s);
+    if (!c) return memory_status();
+    vt_status status = request_inputs(s, c, q) ? prepare(s, c) : (vt_status)VT_ERR_SHAPE << 32;
+    if (!status) status = request_outputs(s, c, q, 0);
+    if (!status) {
+        c->run.watch = q->watch;
+        if (q->watch) q->watch->start = vt_watch_now();
+        run_plan(s, c);
+        if (q->watch) q->watch->end = vt_watch_now();
+        c->run.watch = NULL;
+        status = c->run.status;
+        if (!status) status = request_outputs(s, c, q, 1);
+        late_release(s, c);
+    }
+    memory_give(s, c);
+    context_release(s, c);
+    return status;
 }
 
 /* ---- sessions ---- */
@@ -364,6 +471,7 @@ static void *provide(const vt_os *os, const vt_python *python, int32_t cpus) {
 static vt_session *session_create(const vt_config *config) {
     os_calls = *config->os;
     python_calls = *config->python;
+    vt_watch_clock(config->os);
     vt_session *s = host_alloc(CACHE_LINE, sizeof(vt_session));
     if (!s) return NULL;
     memset(s, 0, sizeof *s);
@@ -385,4 +493,6 @@ VT_EXPORT const vt_payload_table vt_payload = {
     .session_create = session_create,
     .session_destroy = session_destroy,
     .call = call,
+    .run = run_request,
+    .probe = vt_probe,
 };

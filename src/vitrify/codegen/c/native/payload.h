@@ -64,9 +64,21 @@ typedef struct vt_config {
     int64_t memory_limit; /* bytes; 0: none */
     int32_t threads;
     int32_t kept_contexts; /* idle run contexts kept for the next run */
+    void **arenas; /* VT_ARENAS blocks that sessions of the process lend each other; NULL: arenas are the session's */
 } vt_config;
 
+enum { VT_ARENAS = 64 };
+
 typedef struct vt_session vt_session;
+
+/* A run without Python objects. `output` is called once for each output and gives the memory to write,
+ * NULL to end the run; for late outputs after the run, whose results are then copied there. */
+typedef struct vt_request {
+    char *const *inputs;
+    const int64_t *const *input_dims;
+    char *(*output)(int32_t index, const int64_t *dims);
+    vt_watch *watch; /* or NULL */
+} vt_request;
 
 /* The one symbol a payload exports. */
 typedef struct vt_payload_table {
@@ -84,7 +96,14 @@ typedef struct vt_payload_table {
      * when the feed is not in native form; an int when the run failed: > 0 a vt_status, < 0 minus
      * the bytes that a run over the memory limit would take. */
     vt_object *(*call)(vt_object *capsule, vt_object *feed);
+    /* As `call`, outside the interpreter lock: 0, a vt_status, or minus the bytes over the limit. */
+    int64_t (*run)(vt_session *session, const vt_request *request);
+    int64_t (*probe)(int64_t rounds); /* multiplies and adds; how many operations that were */
 } vt_payload_table;
+
+void vt_watch_clock(const vt_os *os);
+int64_t vt_watch_now(void);
+int64_t vt_probe(int64_t rounds);
 
 void *vt_pool_create(const vt_os *os, int32_t cpus);
 void vt_pool_reset(void *pool);
