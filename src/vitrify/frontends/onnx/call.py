@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import NoReturn
 
@@ -19,7 +19,7 @@ from vitrify.ir.dtypes import I64, DType
 from vitrify.ir.graph import BindDim, Graph, Value
 
 MAX_RANK = 64
-Branch = Callable[[onnx.GraphProto, Body, str], list[Tensor]]
+Branch = Callable[[onnx.GraphProto, Body, str, Mapping[str, Tensor]], list[Tensor]]  # the last: the graph's inputs
 
 
 class Call:

@@ -13,7 +13,7 @@ from vitrify.errors import InvalidArgumentError, InvalidModelError, UnsupportedE
 from vitrify.frontends.onnx import ops  # noqa: F401  (registers the rules)
 from vitrify.frontends.onnx.arrays import ArrayReader, UnsupportedDType, dtype_name, dtype_of
 from vitrify.frontends.onnx.attributes import Attributes
-from vitrify.frontends.onnx.body import Body, Tensor, constant_tensor, known_tensor
+from vitrify.frontends.onnx.body import Array, Body, Tensor, constant_tensor, known_tensor, short_sources
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.load import ModelSource, read_model
 from vitrify.frontends.onnx.order import ordered_nodes, source_of, subgraphs
@@ -27,6 +27,7 @@ from vitrify.ir.graph import Graph, Type, TypeRuleError, Value, bound_dims
 LATEST_OPSET = onnx.defs.onnx_opset_version()
 MAX_ATTEMPTS = 512
 MAX_DEPTH = 64  # of functions and graphs inside each other
+MOST_INPUT_VALUES = 4096  # of an input that may be asked for as a constant
 PLACEHOLDER = Type(F32, ())  # of an input that is reported as unsupported
 
 
@@ -53,16 +54,19 @@ def import_onnx(
     *,
     input_shapes: Mapping[str, Sequence[int | str | None]] | None = None,
     dim_overrides: Mapping[str, int] | None = None,
+    input_values: Mapping[str, Array] | None = None,
 ) -> Graph:
     """The tensor graph of an ONNX model.
 
     ``input_shapes`` replaces the declared shapes of inputs: a number, a name, or None for a size of its own.
-    ``dim_overrides`` gives numbers to named sizes. Raises :class:`~vitrify.errors.NoSuchFileError`,
+    ``dim_overrides`` gives numbers to named sizes; ``input_values`` makes inputs constants. Raises :class:`~vitrify.errors.NoSuchFileError`,
     :class:`~vitrify.errors.InvalidModelError`, :class:`~vitrify.errors.ExternalDataError`,
     :class:`~vitrify.errors.UnsupportedError` (listing everything at once) and, for wrong shapes or names,
     :class:`~vitrify.errors.InvalidArgumentError`.
     """
-    return load_onnx(model, input_shapes=input_shapes, dim_overrides=dim_overrides).graph
+    return load_onnx(
+        model, input_shapes=input_shapes, dim_overrides=dim_overrides, input_values=input_values
+    ).graph
 
 
 def load_onnx(
@@ -70,10 +74,12 @@ def load_onnx(
     *,
     input_shapes: Mapping[str, Sequence[int | str | None]] | None = None,
     dim_overrides: Mapping[str, int] | None = None,
+    input_values: Mapping[str, Array] | None = None,
 ) -> ImportedModel:
     """As :func:`import_onnx`, with what the model says of itself."""
     proto, directory = read_model(model)
-    importer = Importer(proto, ArrayReader(directory), input_shapes or {}, dim_overrides or {})
+    reader = ArrayReader(directory)
+    importer = Importer(proto, reader, input_shapes or {}, dim_overrides or {}, input_values or {})
     return ImportedModel(importer.run(), model_metadata(proto))
 
 
@@ -128,8 +134,10 @@ class Importer:
         reader: ArrayReader,
         input_shapes: Mapping[str, Sequence[int | str | None]],
         dim_overrides: Mapping[str, int],
+        input_values: Mapping[str, Array],
     ) -> None:
         self._model = model
+        self._input_values = input_values
         self._reader = reader
         self._input_shapes = input_shapes
         self._symbols = SymbolTable(_checked_overrides(dim_overrides), sizes_given=bool(input_shapes))
@@ -137,6 +145,8 @@ class Importer:
         self._functions = {(f.domain, f.name): f for f in model.functions}
         self._opsets = _opsets(model.opset_import)
         self._problems: dict[str, None] = {}
+        self._wanted: set[str] = set()  # inputs whose values nodes with problems lack
+        self._explained: set[str] = set()  # the problems of such nodes
 
     def run(self) -> Graph:
         self._check_versions()
@@ -160,7 +170,9 @@ class Importer:
 
     def _refuse_problems(self) -> None:
         if self._problems:
-            raise UnsupportedError(list(self._problems))
+            curable = self._explained.issuperset(self._problems)
+            inputs = self._wanted.intersection(v.name for v in self._model.graph.input)
+            raise UnsupportedError(list(self._problems), inputs=sorted(inputs) if curable else ())
 
     def _check_versions(self) -> None:
         version = self._opsets.get("", 0)
@@ -181,8 +193,12 @@ class Importer:
         body = Body(self._symbols)
         scope = Scope({}, None, self._opsets, {})
         constants = {t.name for t in proto.initializer}
-        inputs = [self._input(v, scope, body) for v in proto.input if v.name not in constants]
-        self._check_input_names([v.name for v in inputs])
+        declared = [v for v in proto.input if v.name not in constants]
+        self._check_input_names([v.name for v in declared])
+        for info in declared:
+            if info.name in self._input_values:
+                scope.names[info.name] = self._input_value(info)
+        inputs = [self._input(v, scope, body) for v in declared if v.name not in self._input_values]
         outputs = self._graph(proto, scope, body, "", f"graph {proto.name!r}")
         self._check_outputs(proto, outputs)
         if any(t is None for t in outputs):
@@ -202,6 +218,26 @@ class Importer:
             )
         if len(set(names)) != len(names):
             raise InvalidModelError("two inputs have one name", actual=names)
+        if unknown := sorted(set(self._input_values) - set(names)):
+            raise InvalidArgumentError(
+                f"input_values names no input of the model: {unknown}", expected=f"some of {names}"
+            )
+
+    def _input_value(self, info: onnx.ValueInfoProto) -> Tensor:
+        """The constant in an input's place."""
+        declared, array = info.type.tensor_type, self._input_values[info.name]
+        dtype = dtype_of(declared.elem_type) if info.type.WhichOneof("value") == "tensor_type" else None
+        sizes = [d.dim_value or None for d in declared.shape.dim]
+        fits = not declared.HasField("shape") or (
+            len(sizes) == array.ndim and all(s in (None, n) for s, n in zip(sizes, array.shape, strict=True))
+        )
+        if dtype is None or array.dtype != dtype.numpy or not fits:
+            raise InvalidArgumentError(
+                f"input_values[{info.name!r}]",
+                expected=f"{dtype_name(declared.elem_type)} of shape {sizes}",
+                actual=f"{array.dtype} of shape {list(array.shape)}",
+            )
+        return constant_tensor(array, dtype)
 
     def _input(self, info: onnx.ValueInfoProto, scope: Scope, body: Body) -> Value:
         kind = info.type.WhichOneof("value")
@@ -332,6 +368,9 @@ class Importer:
                         raise Unsupported(f"attribute {', '.join(map(repr, attributes.unread()))}")
         except Unsupported as error:
             self._problems.setdefault(f"{place}: {error}")
+            if wanted := short_sources(inputs, MOST_INPUT_VALUES):
+                self._wanted |= wanted
+                self._explained.add(f"{place}: {error}")
             results = [None] * len(node.output)
         except (TypeRuleError, ZeroDivisionError, OverflowError) as error:
             raise InvalidModelError(f"{source}: {error}") from error
@@ -365,8 +404,8 @@ class Importer:
         path: str,
         source: str,
     ) -> Call:
-        def branch(graph: onnx.GraphProto, inner: Body, name: str) -> list[Tensor]:
-            child = Scope({}, scope, scope.opsets, scope.references, scope.depth + 1)
+        def branch(graph: onnx.GraphProto, inner: Body, name: str, given: Mapping[str, Tensor]) -> list[Tensor]:
+            child = Scope(dict(given), scope, scope.opsets, scope.references, scope.depth + 1)
             results = self._graph(graph, child, inner, f"{path}.{name}", f"{source}: graph {graph.name!r}")
             if any(t is None for t in results):
                 raise Poisoned

@@ -47,7 +47,7 @@ def _condition(n: Call) -> DimLike | None:
 
 
 def _inline(n: Call, graph: onnx.GraphProto, value: int) -> list[Tensor]:
-    return n.branch(graph, n.body, "then" if value else "else")
+    return n.branch(graph, n.body, "then" if value else "else", {})
 
 
 def _suppose(n: Call, condition: DimLike, value: bool) -> None:
@@ -59,7 +59,7 @@ class _Branch:
     def __init__(self, n: Call, graph: onnx.GraphProto | None, name: str) -> None:
         self.body = Body(n.symbols, n.body)
         self.body.builder.source = n.source
-        self.tensors = [] if graph is None else n.branch(graph, self.body, name)
+        self.tensors = [] if graph is None else n.branch(graph, self.body, name, {})
         self.name = name if graph is None else graph.name
         self.values: list[Value] = []
 
