@@ -35,6 +35,28 @@ INTRINSICS["dpbf16"] = IntrinsicRow(
         f"(__bf16 __attribute__((vector_size({4 * result.lanes}))))({{2}}))"
     ),
 )
+
+
+def _words(result: VType, element: str, argument: int) -> str:
+    """An argument whose lanes hold several elements, as a vector of these."""
+    return f"({element} __attribute__((vector_size({4 * result.lanes}))))({{{argument}}})"
+
+
+def _bytes(result: VType, first: int, second: int) -> str:
+    total, a, b = (_words(result, "int", i) for i in (0, first, second))
+    return f"({register(result)})__builtin_ia32_vpdpbusd{32 * result.lanes}({total}, {a}, {b})"
+
+
+def _shorts(result: VType) -> str:
+    a, b = (_words(result, "short", i) for i in (1, 2))
+    return f"({{0}} + ({register(result)})__builtin_ia32_pmaddwd{32 * result.lanes}({a}, {b}))"
+
+
+# Four products of bytes per lane, added to i32: of u8 with i8, and of i8 with u8.
+INTRINSICS["dpbusd"] = IntrinsicRow("vnni", lambda result, arguments: _bytes(result, 1, 2))
+INTRINSICS["dpbsud"] = IntrinsicRow("vnni", lambda result, arguments: _bytes(result, 2, 1))
+# Two products of i16 per lane, added to i32 modulo 2^32; every x86-64.
+INTRINSICS["dpwssd"] = IntrinsicRow("", lambda result, arguments: _shorts(result))
 # Rounded to nearest even; unlike the cast, subnormals give 0.
 INTRINSICS["round_bf16"] = IntrinsicRow(
     "bf16",

@@ -15,6 +15,7 @@ from vitrify.lower.contract import (
     gemm,
     gemm_schedule,
     generic,
+    int8,
     winograd,
     winograd_schedule,
 )
@@ -35,6 +36,7 @@ TEMPLATES: dict[str, Template] = {
     "amx": Template(amx.schedule, amx.lower),
     "depthwise": Template(depthwise.schedule, depthwise.lower),
     "dpbf16": Template(dpbf16.schedule, dpbf16.lower),
+    "int8": Template(int8.schedule, int8.lower),
     "winograd": Template(winograd_schedule.schedule, winograd.lower),
     "dot": Template(dot.schedule, dot.lower),
     "gemm": Template(gemm_schedule.schedule, gemm.lower),

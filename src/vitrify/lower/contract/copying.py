@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from vitrify.ir.dims import DimLike, ceildiv, minimum, product
-from vitrify.ir.dtypes import DType
+from vitrify.ir.dtypes import U8, DType
 from vitrify.lower.contract import emit
 from vitrify.lower.contract.emit import Body, Names
 from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction
-from vitrify.lower.loop import Buffer, Kernel, Stmt, Store
+from vitrify.lower.loop import Apply, Buffer, Data, Kernel, Stmt, Store
 
 TASK_ELEMENTS = 1 << 14
 LANES = 16  # elements moved at once; narrower machines take several registers
@@ -121,6 +121,7 @@ class Copy:
     parts: tuple[Coordinate, ...]
     dtype: DType
     interleaved: bool = False
+    flipped: bool = False  # bytes with their sign bit turned: i8 as u8 from 128 on, or back
 
     @staticmethod
     def of(
@@ -256,7 +257,7 @@ class Copy:
         def one(i: DimLike) -> Body:
             at, start = to + (low + i) * width, source + (low + i) * outer.stride
             values = [emit.load(self.problem.lhs, start + c * inner.stride) for c in range(exist)]
-            stores = [Store(self.buffer, at + c, emit.convert(v, self.dtype)) for c, v in enumerate(values)]
+            stores = [Store(self.buffer, at + c, self._kept(v)) for c, v in enumerate(values)]
             empty = emit.constant(0, self.dtype, 1)
             return (*stores, *(Store(self.buffer, at + c, empty) for c in range(exist, width)))
 
@@ -266,11 +267,15 @@ class Copy:
     def _move(self, names: Names, source: DimLike, to: DimLike, count: DimLike, stride: DimLike) -> Body:
         def vector(i: DimLike, lanes: int, some: DimLike | None) -> Body:
             loaded = emit.load(self.problem.lhs, source + i * stride, lanes, some, stride)
-            return (Store(self.buffer, to + i, emit.convert(loaded, self.dtype), some),)
+            return (Store(self.buffer, to + i, self._kept(loaded), some),)
 
         if stride != 1:
             return names.loop("c", count, lambda i: vector(i, 1, None))
         return _vectors(names, count, vector)
+
+    def _kept(self, loaded: Data) -> Data:
+        value = emit.convert(loaded, self.dtype)
+        return Apply("xor", (value, emit.literal(128, U8, value.type.lanes))) if self.flipped else value
 
     def _fill(self, names: Names, to: DimLike, count: DimLike) -> Body:
         def vector(i: DimLike, lanes: int, some: DimLike | None) -> Body:

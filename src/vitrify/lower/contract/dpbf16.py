@@ -67,7 +67,7 @@ def _paired_lhs(problem: Contraction) -> Contraction | None:
     contracted = tuple(half if a.name == inner.name else a for a in order)
     lhs = Access(problem.lhs.buffer, PAIR, 0, halved)
     rhs = replace(problem.rhs, dtype=PAIR)
-    return replace(problem, contracted=contracted, lhs=lhs, rhs=rhs, paired=True)
+    return replace(problem, contracted=contracted, lhs=lhs, rhs=rhs, paired="dpbf16")
 
 
 def _paired_rhs(problem: Contraction, paired: Contraction) -> Access:

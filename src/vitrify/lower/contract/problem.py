@@ -87,7 +87,7 @@ class Contraction:
     dims: tuple[str, ...] = ()  # symbols that extents, strides and offsets mention
     accurate: bool = False
     precision: DType = F32
-    paired: bool = False  # both operands hold two neighbouring bf16 terms in each u32
+    paired: str = ""  # the instruction, where both operands hold several neighbouring terms in each u32
 
     @property
     def lane_axis(self) -> Axis | None:

@@ -33,7 +33,7 @@ from vitrify.lower.loop import (
 )
 from vitrify.lower.rewrite_loop import find
 
-PAIR = U32  # two neighbouring bf16 terms of a sum in one lane; the accumulator is f32
+PAIR = U32  # two or four neighbouring terms of a sum in one lane; the accumulator has 32 bits too
 SPILL_COST = 6  # epilogues above this many instructions per vector are printed once, not once per vector
 
 
@@ -130,7 +130,7 @@ class TileWriter:
         self, lhs: Access, at: DimLike, rows: Rows, right: Right, column: DimLike,
         sums: Sequence[Sequence[Register]],
     ) -> Body:  # fmt: skip
-        """One value of k (or one pair of them)."""
+        """One value of k (or one group of them)."""
         acc = self.problem.accumulate
         paired = self.problem.paired
         dtype = PAIR if paired else acc
@@ -155,7 +155,7 @@ class TileWriter:
             body.append(Let(held, emit.splat(value, self.lanes)))
             for total, b in zip(row_sums, columns, strict=True):
                 if paired:
-                    body.append(Assign(total, Intrinsic("dpbf16", (total, held, b), total.type)))
+                    body.append(Assign(total, Intrinsic(self.problem.paired, (total, held, b), total.type)))
                 else:
                     body.append(Assign(total, emit.multiply_add(held, b, total)))
         return tuple(body)
