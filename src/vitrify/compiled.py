@@ -83,7 +83,12 @@ def _build(model: Any, options: CompileOptions, cache: Cache, progress: Progress
         ) from None
     if progress is not None:
         progress("reading the model", 0, 0)
-    imported = load_onnx(model, input_shapes=options.input_shapes, dim_overrides=options.dim_overrides)
+    imported = load_onnx(
+        model,
+        input_shapes=options.input_shapes,
+        dim_overrides=options.dim_overrides,
+        input_values=options.input_values,
+    )
     described = imported.metadata
     meta = Meta(
         producer_name=described.producer_name,

@@ -97,10 +97,12 @@ class NoSuchFileError(ModelError, NoSuchFile, FileNotFoundError):
 
 
 class UnsupportedError(ModelError, NotImplemented, InvalidGraph, Fail):
-    """The model needs something this version does not provide. ``problems`` lists all of them."""
+    """The model needs something this version does not provide. ``problems`` lists all of them; ``inputs`` names
+    the inputs with whose values known (``CompileOptions.input_values``) none of them might be left."""
 
-    def __init__(self, problems: Sequence[str], *, hint: str | None = None) -> None:
+    def __init__(self, problems: Sequence[str], *, hint: str | None = None, inputs: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
+        self.inputs = tuple(inputs)
         shown = "\n".join(f"  - {p}" for p in self.problems)
         count = len(self.problems)
         super().__init__(f"{count} unsupported construct{'s' if count != 1 else ''}:\n{shown}", hint=hint)

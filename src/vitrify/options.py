@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
+
 from vitrify.errors import InvalidArgumentError
 from vitrify.runtime.cpu import detect, supported_targets
 
@@ -19,6 +21,7 @@ CPU_FEATURES = {
     "amx-bf16": frozenset({"amx_tile", "amx_bf16"}), "amx-int8": frozenset({"amx_tile", "amx_int8"}),
 }  # fmt: skip
 _EXTENSIBLE = "x86-64-v4"
+MOST_VALUES = 4096  # elements of an input that is a constant
 
 
 class OptLevel(IntEnum):
@@ -43,6 +46,8 @@ class CompileOptions:
       significant digits, a tolerance that the caller grants.
     - ``input_shapes``: for an input's name its dims: numbers fix them, names and None leave them open.
     - ``dim_overrides``: numbers for named dims.
+    - ``input_values``: for an input's name its elements (an array, or what NumPy makes one of): the input is a
+      constant of the compiled form, and no input of it any more.
     - ``specialize``: sets of input shapes (for an input's name its sizes) that get code of their own beside
       the general code; runs with these shapes are faster.
     """
@@ -53,6 +58,7 @@ class CompileOptions:
     bf16: bool = False
     input_shapes: Mapping[str, Sequence[int | str | None]] = field(default_factory=dict)
     dim_overrides: Mapping[str, int] = field(default_factory=dict)
+    input_values: Mapping[str, Any] = field(default_factory=dict)
     specialize: Sequence[Mapping[str, Sequence[int]]] = ()
 
     def __post_init__(self) -> None:
@@ -70,6 +76,7 @@ class CompileOptions:
                 raise _refused(name, "True or False", value)
         _check_shapes(self.input_shapes)
         _check_overrides(self.dim_overrides)
+        object.__setattr__(self, "input_values", _arrays(self.input_values))
         for shapes in self.specialize:
             _check_shapes(shapes)
 
@@ -93,6 +100,7 @@ class CompileOptions:
         values["input_shapes"] = sorted((k, tuple(v)) for k, v in self.input_shapes.items())
         values["specialize"] = [sorted((k, tuple(v)) for k, v in shapes.items()) for shapes in self.specialize]
         values["dim_overrides"] = sorted(self.dim_overrides.items())
+        values["input_values"] = sorted((k, v.dtype.str, v.shape, v.tobytes()) for k, v in self.input_values.items())
         return repr(sorted(values.items()))
 
 
@@ -139,6 +147,16 @@ def _check_shapes(shapes: object) -> None:
 def _check_overrides(overrides: object) -> None:
     if not isinstance(overrides, Mapping) or not all(_is_size(v) for v in overrides.values()):
         raise _refused("dim_overrides", "numbers by the dims' names", overrides)
+
+
+def _arrays(values: object) -> dict[str, np.ndarray[Any, Any]]:
+    if not isinstance(values, Mapping):
+        raise _refused("input_values", "arrays by the inputs' names", values)
+    arrays = {str(name): np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in values.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" or array.size > MOST_VALUES:
+            raise _refused(f"input_values[{name!r}]", f"at most {MOST_VALUES} numbers", array)
+    return arrays
 
 
 def _is_size(value: object) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vitrify.errors import InvalidArgumentError
+from vitrify.errors import InvalidArgumentError, UnsupportedError
 from vitrify.runtime.options import GraphOptimizationLevel, SessionOptions
-from vitrify.runtime.session import Session
+from vitrify.runtime.session import ModelMetadata, NodeArg, Session
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vitrify.by_value import ByValue
+    from vitrify.options import CompileOptions
 
 #: The one execution provider there is.
 PROVIDER = "CPUExecutionProvider"
@@ -27,7 +31,12 @@ class InferenceSession(Session):
 
     Raises what :func:`vitrify.compile` and :class:`vitrify.runtime.session.Session` raise, and
     InvalidArgumentError for unknown providers and options. Any number of threads may call :meth:`run`.
+
+    Where shapes follow the elements of some inputs (axes, sizes, counts that are fed), each set of such values
+    gets a compiled form of its own, made by the first run that has it.
     """
+
+    _by_value: ByValue | None
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class InferenceSession(Session):
                     "compile_options", expected="None: an artifact is compiled already", actual="options"
                 )
             super().__init__(path_or_bytes, sess_options)
+            self._by_value = None
             return
         from vitrify import compiled
         from vitrify.options import compile_options as checked
@@ -55,11 +65,41 @@ class InferenceSession(Session):
         level = _LEVELS[(sess_options or SessionOptions()).graph_optimization_level]
         named = {"optimization_level": level} if compile_options is None else {}
         options = checked(compile_options, named)
-        _, entry = compiled.fetch(path_or_bytes, options, lambda path: self._open(path, sess_options))
-        entry.close()  # everything is mapped
+        self._by_value = None
+        try:
+            _, entry = compiled.fetch(path_or_bytes, options, lambda path: self._open(path, sess_options))
+        except UnsupportedError as error:
+            if not error.inputs:
+                raise
+            self._follow(path_or_bytes, error.inputs, sess_options, options)
+        else:
+            entry.close()  # everything is mapped
 
     def _open(self, path: Path, options: SessionOptions | None) -> None:
         super().__init__(path, options)
+
+    def _follow(
+        self, model: Any, names: Sequence[str], sess_options: SessionOptions | None, options: CompileOptions
+    ) -> None:
+        """The model needs the values of some inputs: they are compiled with the first run that has them."""
+        from vitrify.by_value import ByValue
+
+        def open_session(values: Mapping[str, Any]) -> InferenceSession:
+            known = replace(options, input_values={**options.input_values, **values})
+            return InferenceSession(model, sess_options, compile_options=known)
+
+        self._options = sess_options or SessionOptions()
+        self._by_value = ByValue(model, names, open_session)
+        self.run = self._by_value.run  # type: ignore[method-assign]  # no cost for models that need none of this
+
+    def get_inputs(self) -> list[NodeArg]:
+        return super().get_inputs() if self._by_value is None else list(self._by_value.inputs)
+
+    def get_outputs(self) -> list[NodeArg]:
+        return super().get_outputs() if self._by_value is None else list(self._by_value.outputs)
+
+    def get_modelmeta(self) -> ModelMetadata:
+        return super().get_modelmeta() if self._by_value is None else self._by_value.metadata
 
 
 _LEVELS = {

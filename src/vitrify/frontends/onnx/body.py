@@ -6,6 +6,7 @@ a body. Only a consumer that computes with it makes the first two into nodes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -182,3 +183,26 @@ def backward_slice(value: Value, limit: int) -> list[Node] | None:
         return True
 
     return order if visit(value) else None
+
+
+def short_sources(operands: Sequence[object], most: int) -> set[str]:
+    """The graph inputs that the short tensors of a node (rank 0 or 1, at most ``most`` elements where that is
+    known) depend on through short tensors alone; those of integers where there are any."""
+    found: dict[str, Value] = {}
+    for tensor in operands:
+        if isinstance(tensor, Tensor) and tensor.array is None and tensor.value is not None:
+            found.update(_short_inputs(tensor.value, most, {}))
+    integers = {name for name, v in found.items() if v.dtype.is_int or v.dtype.is_bool}
+    return integers or set(found)
+
+
+def _short_inputs(value: Value, most: int, seen: dict[Value, None]) -> dict[str, Value]:
+    if value in seen or len(seen) > 256 or value.rank > 1 or (element_count(value.shape) or 0) > most:
+        return {}
+    seen[value] = None
+    if value.node is None:
+        return {value.name: value} if value.name else {}
+    found: dict[str, Value] = {}
+    for source in value.node.inputs:
+        found.update(_short_inputs(source, most, seen))
+    return found
