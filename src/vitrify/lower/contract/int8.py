@@ -27,7 +27,7 @@ from vitrify.lower.loop import Apply, Buffer, Data, Let, Load, Register, Stmt, V
 from vitrify.lower.target import Target
 
 FEATURE = "vnni"
-FEW_CHANNELS = 16  # that are brought together where they lie planes apart
+FEW_CHANNELS = 128  # that are brought together where they lie planes apart
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,10 @@ def dynamic_quantize_linear(n: Call) -> Sequence[Result]:
 
 
 # ---- products
-def centred(n: Call, index: int, zero: int, axis: int) -> tuple[Value, Value | None]:
+def centred(n: Call, index: int, zero: int, axis: int, *, widen: bool = False) -> tuple[Value, Value | None]:
     """An operand and its zero point (of rank 1 along ``axis`` of the operand, or of one element, or of the
-    operand's rank). Where both are constants the difference is, in the narrowest type, and there is no point."""
+    operand's rank). Where both are constants and the difference fits i8 (or with ``widen`` i16), that is the
+    operand, and there is no point."""
     x = n.value(index)
     if is_zero(n, zero):
         return x, None
@@ -173,7 +174,8 @@ def centred(n: Call, index: int, zero: int, axis: int) -> tuple[Value, Value | N
         sizes = tuple(int(d) for d in shape if isinstance(d, int))
         difference = array.astype(np.int16) - points.astype(np.int16).reshape(sizes)
         fits = not difference.size or (difference.min() >= -128 and difference.max() <= 127)
-        return n.b.constant(difference, I8 if fits else I16), None
+        if fits or widen:
+            return n.b.constant(difference, I8 if fits else I16), None
     return x, n.b.reshape(point, shape)
 
 
@@ -213,7 +215,7 @@ def _less(n: Call, x: Value, point: Value | None) -> Value:
 def convolution_of_integers(n: Call, x: int, zero_x: int, w: int, zero_w: int) -> Value:
     """``x - zero_x`` convolved with ``w - zero_w`` in i32, channels last: [N, *O, M]."""
     seen, seen_point = centred(n, x, zero_x, 1)
-    kernel, kernel_point = centred(n, w, zero_w, 0)
+    kernel, kernel_point = centred(n, w, zero_w, 0, widen=True)
     n.check(seen.rank >= 3 and kernel.rank == seen.rank, f"a convolution of {seen.type} with {kernel.type}")
     border = n.constant(zero_x) if seen_point is not None else None
     if kernel_point is not None or (seen_point is not None and (border is None or border.size != 1)):
