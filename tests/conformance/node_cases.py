@@ -26,12 +26,12 @@ SUPPORTED = sorted(name for domain, name in supported_ops() if domain == "")
 # Case: what the refusal must say.
 REFUSED = {
     "test_affine_grid_3d_align_corners_expanded": "branches of different shapes",
-    "test_training_dropout": "dropout in training",
-    "test_training_dropout_default": "dropout in training",
-    "test_training_dropout_default_mask": "dropout in training",
-    "test_training_dropout_mask": "dropout in training",
-    "test_training_dropout_zero_ratio": "dropout in training",  # the ratio is fed
-    "test_training_dropout_zero_ratio_mask": "dropout in training",
+}
+
+# Cases whose results another generator drew: only their dtypes and shapes are asked for.
+DRAWN = {
+    *(f"test_bernoulli{kind}{form}" for kind in ("", "_double", "_seed") for form in ("", "_expanded")),
+    *(f"test_training_dropout{kind}{mask}" for kind in ("", "_default") for mask in ("", "_mask")),
 }
 
 
@@ -104,8 +104,19 @@ def tolerance(outputs: Sequence[Any], relative: float) -> float:
     return max(relative, 2**-6 if "bfloat16" in names else 2**-9 if "float16" in names else 0)
 
 
+def smallest(model: onnx.ModelProto, outputs: Sequence[Any], absolute: float) -> float:
+    """The case's own absolute tolerance. Bins of a Fourier transform that should be 0 hold what the suite's own
+    sums leave of the others."""
+    transforms = any(n.op_type in ("DFT", "STFT") for n in model.graph.node)
+    noise = max(float(np.abs(o).max(initial=0)) for o in outputs) * 1e-6 if transforms else 0
+    return max(absolute, 1e-7, noise)
+
+
 def check_case(case: Any, run: Run) -> None:
     for inputs, outputs in case.data_sets:
         expected = [array_of(o) for o in outputs]
         got = run_case(case, [array_of(i) for i in inputs], run)
-        assert_same(got, expected, rtol=tolerance(expected, case.rtol), atol=max(case.atol, 1e-7))
+        if case.name in DRAWN:
+            assert [(a.dtype, a.shape) for a in got] == [(a.dtype, a.shape) for a in expected]
+            continue
+        assert_same(got, expected, rtol=tolerance(expected, case.rtol), atol=smallest(case.model, expected, case.atol))

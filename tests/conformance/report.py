@@ -27,7 +27,7 @@ import onnx
 from onnx import numpy_helper
 
 import vitrify
-from tests.conformance.node_cases import array_of, tolerance
+from tests.conformance.node_cases import array_of, smallest, tolerance
 from tests.frontends.onnx.models import assert_same
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
@@ -120,7 +120,7 @@ def _check(case: Any) -> str:
         fed = {n: _value(v) for n, v in zip(names, inputs, strict=False) if v is not None and n not in held}
         expected = [_value(o) for o in outputs]
         got = session.run(None, fed)
-        assert_same(got, expected, rtol=tolerance(expected, rtol), atol=max(atol, 1e-7))
+        assert_same(got, expected, rtol=tolerance(expected, rtol), atol=smallest(model, expected, atol))
     return name
 
 
