@@ -126,7 +126,7 @@ class Attended:
     value: Value
 
 
-def _same_sizes(n: Call, query: Value, key: Value, value: Value) -> Attended:
+def same_sizes(n: Call, query: Value, key: Value, value: Value) -> Attended:
     for x in (query, key, value):
         n.check(x.rank == 4, f"{x.type} has rank {x.rank}, not 4")
     key = n.match_axis(n.match_axis(key, 0, query.shape[0]), 3, query.shape[3])
@@ -175,7 +175,7 @@ def _attention_inputs(n: Call) -> tuple[Attended, Value | None]:
     past_key, past_value = n.optional(4), n.optional(5)
     n.check((past_key is None) == (past_value is None), "past_key and past_value are not given together")
     key, value = appended(n, past_key, inputs[1]), appended(n, past_value, inputs[2])
-    return _same_sizes(n, inputs[0], key, value), past_key
+    return same_sizes(n, inputs[0], key, value), past_key
 
 
 def _given_mask(n: Call, keys: DimLike) -> tuple[Value | None, Value | None]:

@@ -55,8 +55,7 @@ def matmul(n: Call) -> Value:
     return matmul_of(n, n.value(0), n.value(1))
 
 
-@op("Gemm")
-def gemm(n: Call) -> Value:
+def gemm_of(n: Call) -> Value:
     """``alpha * A' * B' + beta * C``; transposition is a choice of the contracted axes."""
     a, b = n.value(0), n.value(1)
     n.check(a.rank == 2 and b.rank == 2, f"a product of {a.type} and {b.type}, not of matrices")
@@ -77,3 +76,8 @@ def gemm(n: Call) -> Value:
     if beta != 1:
         c = n.map("mul", c, n.number(beta if c.dtype.is_float else int(beta), c))
     return n.b.map("add", out, n.expand(c, out.shape))
+
+
+@op("Gemm")
+def gemm(n: Call) -> Value:
+    return gemm_of(n)

@@ -73,7 +73,7 @@ def normalized(n: Call, x: Value, axes: Sequence[int], epsilon: float) -> tuple[
     return n.map("mul", centred, inverse), mean, inverse
 
 
-@op("LayerNormalization", since=17)
+@op("LayerNormalization")  # onnxruntime's own before opset 17
 def layer_normalization(n: Call) -> Sequence[Result]:
     x, scale, bias = n.value(0), n.value(1), n.optional(2)
     axis = n.axis(n.attributes.integer("axis", -1), x.rank)
@@ -85,15 +85,21 @@ def layer_normalization(n: Call) -> Sequence[Result]:
     return [out if bias is None else n.map("add", out, bias), mean, inverse]
 
 
-@op("RMSNormalization", since=23)
-def rms_normalization(n: Call) -> Value:
-    x, scale = n.value(0), n.value(1)
-    axis = n.axis(n.attributes.integer("axis", -1), x.rank)
-    stash = _stash(n, x)
+def root_mean_square(n: Call, x: Value, scale: Value, axis: int, stash: DType, epsilon: float) -> tuple[Value, Value]:
+    """``x / sqrt(mean of squares + epsilon) * scale`` in the dtype of the scale, and the reciprocal root."""
     wide = n.b.cast(x, stash)
     squares = mean_over(n, n.b.map("mul", wide, wide), range(axis, x.rank), keepdims=True)
-    inverse = n.b.map("rsqrt", n.map("add", squares, n.number(n.attributes.number("epsilon", 1e-5), wide)))
-    return n.map("mul", n.b.cast(n.map("mul", wide, inverse), x.dtype), scale)
+    inverse = n.b.map("rsqrt", n.map("add", squares, n.number(epsilon, wide)))
+    return n.map("mul", n.b.cast(n.map("mul", wide, inverse), scale.dtype), scale), inverse
+
+
+@op("SimplifiedLayerNormalization")
+@op("RMSNormalization", since=23)
+def rms_normalization(n: Call) -> Sequence[Result]:
+    x = n.value(0)
+    axis = n.axis(n.attributes.integer("axis", -1), x.rank)
+    epsilon = n.attributes.number("epsilon", 1e-5)
+    return root_mean_square(n, x, n.value(1), axis, _stash(n, x), epsilon)
 
 
 def per_channel(n: Call, parameter: Value, x: Value) -> Value:
