@@ -168,6 +168,10 @@ class Builder:
         values, positions = self.add(g.Sort(axis, x.shape[axis] if count is None else count, descending), x)
         return values, positions
 
+    def suppress(self, boxes: Value, order: Value, valid: Value, limit: Value, threshold: Value) -> Value:
+        """See :class:`vitrify.ir.graph.Suppress`."""
+        return self.one(g.Suppress(), boxes, order, valid, limit, threshold)
+
     def build(
         self,
         inputs: Sequence[Value],

@@ -9,6 +9,7 @@ contract     sum of products (dot-general): batch dims, free dims of both sides,
 gather       one or more adjacent axes replaced by the positions that index tensors name
 scatter      a copy whose elements at the positions that index tensors name are combined with updates
 sort         one axis in order, with where each element came from
+suppress     boxes in order of preference, those left out that overlap one chosen before them
 sources      constant, iota, dim (a symbolic integer as a tensor of rank 0)
 control      if (two graphs), scan (a graph repeated over carried, scanned and stacked values), loop (the same
              while a condition holds)
@@ -368,6 +369,28 @@ class Sort(Op):
         return (Type(x.dtype, shape), Type(I64, shape))
 
 
+@dataclass(frozen=True)
+class Suppress(Op):
+    """Greedy non-maximum suppression. Inputs, for images, boxes, classes and candidates:
+
+    corners f32 [i, b, 4] (low y, low x, high y, high x), positions of boxes i64 [i, c, k] with the best first, how
+    many of them count i64 [i, c], the most to choose i64 [], and the threshold f32 []. The result, bool [i, c, k],
+    says of each candidate whether it is chosen: where no box chosen before it shares with it more than the
+    threshold of their union. Boxes without area overlap nothing. A position outside is an error of the run."""
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        require(len(inputs) == 5, f"suppress takes 5 inputs, got {len(inputs)}")
+        boxes, order, valid, limit, threshold = inputs
+        fits = boxes.dtype is F32 and boxes.rank == 3 and boxes.shape[2] == 4
+        require(fits, f"suppress takes corners f32[images, boxes, 4], got {boxes}")
+        fits = order.dtype is I64 and order.rank == 3 and order.shape[0] == boxes.shape[0]
+        require(fits, f"suppress takes positions i64[{boxes.shape[0]}, classes, candidates], got {order}")
+        require(valid == Type(I64, order.shape[:2]), f"suppress takes counts i64{list(order.shape[:2])}, got {valid}")
+        fits = limit == Type(I64, ()) and threshold == Type(F32, ())
+        require(fits, f"suppress takes a limit i64[] and a threshold f32[], got {limit} and {threshold}")
+        return (Type(BOOL, order.shape),)
+
+
 @dataclass(frozen=True, eq=False)
 class Constant(Op):
     """``value`` is C-contiguous and never written to."""
@@ -554,8 +577,8 @@ def bound_inside(graph: Graph) -> set[str]:
 
 
 STRUCTURES: tuple[type[Op], ...] = (
-    Map, Cast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather, Scatter, Sort,
-    Constant, Iota, DimValue, BindDim, If, Scan, Loop,
+    Map, Cast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather, Scatter,
+    Sort, Suppress, Constant, Iota, DimValue, BindDim, If, Scan, Loop,
 )  # fmt: skip
 MOVEMENT = (Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat)
 

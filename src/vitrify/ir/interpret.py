@@ -432,6 +432,33 @@ def _sort(op: g.Sort, arrays: Sequence[Array], dims: Dims, node: Node) -> list[A
     return [np.take_along_axis(x, order, op.axis), order]
 
 
+@_rule(g.Suppress)
+def _suppress(op: g.Suppress, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    boxes, order, valid, limit, threshold = arrays
+    chosen = np.zeros(order.shape, bool)
+    for image, kind in np.ndindex(*order.shape[:2]):
+        kept: list[Array] = []
+        for k in range(min(int(valid[image, kind]), order.shape[2])):
+            if len(kept) >= limit:
+                break
+            (at,) = _positions([order[image, kind, k]], boxes.shape[1:], 0, node)
+            box = boxes[image, at]
+            if not any(_overlap(box, other) > threshold for other in kept):
+                kept.append(box)
+                chosen[image, kind, k] = True
+    return [chosen]
+
+
+def _overlap(a: Array, b: Array) -> np.float32:
+    """What two boxes share, of what they cover together; -inf where they share nothing."""
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    common = np.prod(high - low)
+    union = areas[0] + areas[1] - common
+    fits = (high > low).all() and areas[0] > 0 and areas[1] > 0 and union > 0
+    return np.float32(common / union if fits else -np.inf)
+
+
 @_rule(g.Constant)
 def _constant(op: g.Constant, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
     return [op.value]

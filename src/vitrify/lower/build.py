@@ -22,6 +22,7 @@ from vitrify.lower.scatter import lower_scatter
 from vitrify.lower.scope import KernelScope
 from vitrify.lower.sort import lower_sort
 from vitrify.lower.storage import Order, storage_orders, strides_in_order
+from vitrify.lower.suppress import lower_suppress
 from vitrify.lower.target import Target
 from vitrify.lower.views import row_major
 
@@ -251,6 +252,8 @@ class Lowering:
             self._concat(step, materialised)
         elif step.kind == "sort":
             lower_sort(self, step.anchor, materialised)
+        elif step.kind == "suppress":
+            lower_suppress(self, step.anchor, materialised)
         elif step.kind == "scatter":
             lower_scatter(self, step.anchor, materialised)
         else:

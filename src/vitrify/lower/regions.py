@@ -25,7 +25,7 @@ CONTROL = (g.If, g.Scan, g.Loop, g.BindDim)
 class Step:
     """One or more kernels, or one control structure. ``members`` in order; ``outputs`` are materialised."""
 
-    kind: str  # contract, reduce, map, concat, scatter, sort, control
+    kind: str  # contract, reduce, map, concat, scatter, sort, suppress, control
     anchor: Node
     members: list[Node]
     outputs: list[Value] = field(default_factory=list)
@@ -64,8 +64,8 @@ class Partitioner:
                 self._contract(node)
             elif isinstance(node.op, g.Reduce):
                 self._reduce(node)
-            elif isinstance(node.op, g.Sort):
-                self._add(Step("sort", node, [node], list(node.outputs)))
+            elif isinstance(node.op, (g.Sort, g.Suppress)):
+                self._add(Step(node.op.name, node, [node], list(node.outputs)))
                 self.materialised.update((*node.inputs, *node.outputs))
             elif isinstance(node.op, g.Scatter):
                 self._add(Step("scatter", node, [node], [node.output]))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from vitrify.frontends.onnx.arrays import dtype_name, dtype_of
 from vitrify.frontends.onnx.body import Contents, Tensor
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.symbolic import elementwise
-from vitrify.frontends.onnx.registry import Result, op, symbolic
+from vitrify.frontends.onnx.registry import op, symbolic
 from vitrify.ir.dtypes import BOOL, I8, U4, DType
 from vitrify.ir.graph import Value
 
@@ -58,28 +56,3 @@ def cast_contents(n: Call, x: Contents) -> Tensor | None:
 @op("Identity")
 def identity(n: Call) -> Tensor:
     return n.tensor(0)
-
-
-def _dropout_outputs(n: Call) -> Sequence[Result]:
-    x = n.tensor(0)
-    mask = n.b.fill(True, BOOL if n.opset >= 10 else x.dtype, x.shape) if n.wanted[1:2] == [True] else None
-    return [x, mask]
-
-
-@op("Dropout")
-def dropout_attributes(n: Call) -> Sequence[Result]:
-    n.attributes.ignore("consumed_inputs", "ratio")
-    if n.opset < 7 and not n.attributes.flag("is_test"):
-        n.unsupported("dropout in training (is_test=0)")
-    return _dropout_outputs(n)
-
-
-@op("Dropout", since=12)
-def dropout(n: Call) -> Sequence[Result]:
-    """In inference, or with a ratio of 0, the input itself."""
-    n.attributes.ignore("seed")
-    training = n.has(2) and bool(n.scalar(2, "training_mode"))
-    ratio = n.constant(1) if n.has(1) else None
-    if training and (ratio is None or ratio.any()):
-        n.unsupported("dropout in training")
-    return _dropout_outputs(n)
