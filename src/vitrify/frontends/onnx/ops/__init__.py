@@ -40,6 +40,7 @@ from vitrify.frontends.onnx.ops import (
     sorting,
     strings,
     symbolic,
+    text_features,
     window,
 )
 
@@ -83,5 +84,6 @@ __all__ = [
     "sorting",
     "strings",
     "symbolic",
+    "text_features",
     "window",
 ]
