@@ -55,7 +55,8 @@ def test_carried_values_that_grow() -> None:
     op = g.Loop(inside, 1, "trips", ("s",), ("length",))
     longest, sums = m.add(op, limit, m.constant(True), x, x)
     m.result(longest, sums, m.reduce("sum", longest, (0,)), ulps=8, scale=64)
-    m.check(*({"x0": np.asarray(k), "x1": sample(F32, (n, 3), k)} for k, n in [(0, 2), (1, 0), (2, 1), (9, 5), (40, 3)]))
+    sizes = [(0, 2), (1, 0), (2, 1), (9, 5), (40, 3)]
+    m.check(*({"x0": np.asarray(k), "x1": sample(F32, (n, 3), k)} for k, n in sizes))
 
 
 def test_entries_whose_size_the_run_finds_out() -> None:

@@ -291,7 +291,8 @@ class PlanPrinter:
         self.lines += [
             f"{pad}if ({self._too_large(i.size)}) {overflow}",
             f"{pad}if ({self.pos(i.size)} > {room}) {{",
-            f"{pad}    const int64_t need = {self.pos(i.size)}, used = {self.pos(i.used)};",
+            f"{pad}    const int64_t need = {self.pos(i.size)}, kept = {self.pos(i.used)};",
+            f"{pad}    const int64_t used = kept < {room} ? kept : {room};",  # an entry larger than those before
             f"{pad}    const int64_t size = need > 2 * {room} ? need : 2 * {room};",
             f"{pad}    void *const block = r->host->alloc(64, (size_t)size);",
             f"{pad}    if (!block) {memory}",
