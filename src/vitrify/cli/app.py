@@ -166,6 +166,49 @@ def bench_command(
     )
 
 
+replay = typer.Typer(no_args_is_help=True, help="Record a run in one file, and run it again.")
+app.add_typer(replay, name="replay")
+Bundle = Annotated[Path, typer.Argument(help="The bundle: one file.", show_default=False)]
+
+
+@replay.command("make")
+def replay_make(
+    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
+    bundle: Bundle,
+    input: Inputs = None,
+    random: Random = None,
+    shape: Shapes = None,
+    dim: Dims = None,
+    threads: Threads = 0,
+    level: OptionLevel = Level.all,
+    accurate: Accurate = False,
+    bf16: Bf16 = False,
+    weights: Annotated[bool, typer.Option(help="Keep the weights, or put seeded numbers in their place.")] = True,
+    format: AsFormat = Format.text,
+) -> None:
+    """Run a model and record model, inputs, options, versions, and what came out."""
+    from vitrify.cli import replay as command
+    from vitrify.cli.compile import options_of
+
+    options = options_of(None, level.value, accurate, bf16, None, None)
+    command.make(
+        model, bundle, input or [], random, shape or [], dim or [], options, threads, weights, format is Format.json
+    )
+
+
+@replay.command("run")
+def replay_run(
+    bundle: Bundle,
+    threads: Annotated[int | None, typer.Option(min=0, help="Other than recorded.")] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Run a bundle here; the exit status is 1 when something else comes out."""
+    from vitrify.cli import replay as command
+
+    if not command.run(bundle, threads, format is Format.json):
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor(format: AsFormat = Format.text) -> None:
     """Tell CPU, targets, threads, compiler and cache; the exit status is 1 when something is wrong."""
