@@ -97,11 +97,8 @@ def sampled(n: Call, x: Value, at: Sequence[Term], mode: str, padding: str, *, a
         seen = exists.unsqueeze(points + rank).pick(seen, 0)
     if weight is not None:
         seen = seen * weight.cast(seen.value.dtype).unsqueeze(points + rank)
-    return seen.reduce("sum", *range(points, points + rank)).value if mode != "nearest" else _squeezed(seen, points, rank)
-
-
-def _squeezed(seen: Term, points: int, rank: int) -> Value:
-    return seen.n.b.squeeze(seen.value, *range(points, points + rank))
+    taps = range(points, points + rank)
+    return n.b.squeeze(seen.value, *taps) if mode == "nearest" else seen.reduce("sum", *taps).value
 
 
 def _product(axes: Sequence[_Axis], spread: object) -> tuple[Term | None, Term | None]:
