@@ -274,7 +274,13 @@ def _contract(s: _Grower, x: Value) -> Value | None:
     return s.builder.contract(x, rhs, batch=(batch, right[0]), over=(over, right[1]), dtype=dtype)
 
 
-def _gather(s: _Grower, x: Value) -> Value | None:
+def _bit_cast(s: _Grower, x: Value) -> Value | None:
+    fitting = [d for d in s.dtypes if d.bits == x.dtype.bits and x.dtype.bits >= 8 and BOOL not in (d, x.dtype)]
+    return s.builder.bit_cast(x, s.one_of(fitting)) if fitting else None
+
+
+def _indices(s: _Grower, x: Value) -> tuple[int, list[Value]] | None:
+    """An axis, and positions inside the axes from there on."""
     axes = s.draw(st.integers(1, 2))
     if x.rank < axes:
         return None
@@ -287,7 +293,26 @@ def _gather(s: _Grower, x: Value) -> Value | None:
     random = np.random.default_rng(s.draw(st.integers(0, 99)))
     lows = [n if isinstance(n, int) else 1 for n in x.shape[axis : axis + axes]]
     positions = [random.integers(0, min(low, 100), shape).astype(dtype.numpy) for low in lows]
-    return s.builder.gather(x, axis, *(s.builder.constant(p, dtype) for p in positions))
+    return axis, [s.builder.constant(p, dtype) for p in positions]
+
+
+def _gather(s: _Grower, x: Value) -> Value | None:
+    found = _indices(s, x)
+    return None if found is None else s.builder.gather(x, found[0], *found[1])
+
+
+def _scatter(s: _Grower, x: Value) -> Value | None:
+    found = _indices(s, x)
+    if found is None:
+        return None
+    axis, indices = found
+    combiner = s.one_of(["replace", "min", "max"] + (["sum", "prod"] if x.dtype is not BOOL else []))
+    shape = (*x.shape[:axis], *indices[0].shape, *x.shape[axis + len(indices) :])
+    if prod(s.concrete(shape)) > ELEMENTS:
+        return None
+    sources = [s.builder.gather(x, axis, *indices)]
+    sources.append(s.builder.expand_to(s.builder.constant(s.array(x.dtype, ()), x.dtype), shape))
+    return s.builder.scatter(x, axis, s.one_of(sources), *indices, combiner=combiner)
 
 
 def _constant(s: _Grower, x: Value) -> Value | None:
@@ -378,6 +403,7 @@ def _loop(s: _Grower, x: Value) -> Value | None:
 _STEPS: dict[str, Callable[[_Grower, Value], Value | None]] = {
     "map": _map, "cast": _cast, "permute": _permute, "expand": _expand, "reshape": _reshape, "slice": _slice,
     "pad": _pad, "flip": _flip, "window": _window, "concat": _concat, "reduce": _reduce,
-    "contract": _contract, "gather": _gather, "constant": _constant, "iota": _iota, "dimvalue": _dim_value,
+    "contract": _contract, "gather": _gather, "scatter": _scatter, "bitcast": _bit_cast,
+    "constant": _constant, "iota": _iota, "dimvalue": _dim_value,
     "binddim": _bind_dim, "if": _if, "scan": _scan, "loop": _loop,
 }  # fmt: skip

@@ -65,6 +65,9 @@ class Builder:
     def cast(self, x: Value, dtype: DType, *, saturate: bool = True) -> Value:
         return x if x.dtype is dtype else self.one(g.Cast(dtype, saturate), x)
 
+    def bit_cast(self, x: Value, dtype: DType) -> Value:
+        return x if x.dtype is dtype else self.one(g.BitCast(dtype), x)
+
     def broadcast(self, *inputs: Value) -> tuple[Value, ...]:
         """All inputs expanded to their common shape. Raises :class:`TypeRuleError` where there is none."""
         shape = broadcast_shapes([x.shape for x in inputs])

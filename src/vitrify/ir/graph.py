@@ -2,7 +2,7 @@
 
 ===========  =====================================================================================
 map          ``fn(x, ...)`` element by element, ``fn`` a row of :mod:`vitrify.ir.scalar`
-cast         change of dtype
+cast         change of dtype; bitcast: the same bits as another dtype of that size
 movement     permute, expand, reshape, slice, pad, flip, window, concat
 reduce       ``combiner`` over some axes, which disappear
 contract     sum of products (dot-general): batch dims, free dims of both sides, contracted dims
@@ -97,6 +97,19 @@ class Cast(Op):
 
     def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
         return (Type(self.dtype, inputs[0].shape),)
+
+
+@dataclass(frozen=True)
+class BitCast(Op):
+    """The bits of each element as a number of ``dtype``, which takes as many bytes."""
+
+    dtype: DType
+
+    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
+        (x,) = inputs
+        require(x.dtype.bits == self.dtype.bits, f"bitcast of {x} to {self.dtype}, which has another size")
+        require(BOOL not in (x.dtype, self.dtype), f"bitcast of {x} to {self.dtype}: a bool has no bits of its own")
+        return (Type(self.dtype, x.shape),)
 
 
 @dataclass(frozen=True)
@@ -577,7 +590,7 @@ def bound_inside(graph: Graph) -> set[str]:
 
 
 STRUCTURES: tuple[type[Op], ...] = (
-    Map, Cast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather, Scatter,
+    Map, Cast, BitCast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather, Scatter,
     Sort, Suppress, Constant, Iota, DimValue, BindDim, If, Scan, Loop,
 )  # fmt: skip
 MOVEMENT = (Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat)

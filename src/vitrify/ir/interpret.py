@@ -243,6 +243,11 @@ def _cast(op: g.Cast, arrays: Sequence[Array], dims: Dims, node: Node) -> list[A
     return [cast(arrays[0], op.dtype, saturate=op.saturate)]
 
 
+@_rule(g.BitCast)
+def _bit_cast(op: g.BitCast, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    return [np.ascontiguousarray(arrays[0]).reshape(arrays[0].shape).view(op.dtype.numpy)]
+
+
 @_rule(g.Permute)
 def _permute(op: g.Permute, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
     return [arrays[0].transpose(op.perm)]

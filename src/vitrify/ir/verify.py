@@ -201,7 +201,7 @@ def _absence(node: Node, value: Value, later: dict[Value, Node]) -> str:
     return "is used before it is defined"
 
 
-_ARITY = {"permute": 1, "cast": 1, "contract": 2, "constant": 0, "iota": 0, "dimvalue": 0}
+_ARITY = {"permute": 1, "cast": 1, "bitcast": 1, "contract": 2, "constant": 0, "iota": 0, "dimvalue": 0}
 _ARITY |= dict.fromkeys(["expand", "reshape", "slice", "pad", "flip", "window", "reduce", "binddim", "sort"], 1)
 
 

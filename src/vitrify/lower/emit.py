@@ -49,6 +49,10 @@ class Environment(Protocol):
         """Where the value lies in memory; None when it is to be computed here."""
         ...
 
+    def bits(self, value: Value, dtype: DType) -> Leaf:
+        """A value in memory, read as another dtype of the same size."""
+        ...
+
     def node_id(self, node: Node) -> int:
         """The node's place in the table that a run's failures refer to."""
         ...
@@ -236,6 +240,8 @@ class Emitter:
             case g.Cast(dtype=dtype, saturate=saturate):
                 value = self.convert(self.read(inputs[0], index, mask), dtype, saturate)
                 return self.let(self.convert(value, dtype.compute))
+            case g.BitCast(dtype=dtype):
+                return self._load(self.env.bits(inputs[0], dtype), dtype, index, mask)
             case _ if isinstance(op, RENAMING):
                 return self.read(inputs[0], source_index(op, index, inputs[0].shape), mask)
             case g.Pad(low=low, value=fill):

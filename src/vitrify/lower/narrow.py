@@ -28,7 +28,7 @@ def narrow_values(graph: Graph, steps: Iterable[Step], target: Target) -> dict[V
     fixed = {*graph.inputs, *graph.outputs}
     found: dict[Value, DimLike] = {}
     for node in graph.nodes:
-        if isinstance(node.op, CONTROL):
+        if isinstance(node.op, (*CONTROL, g.BitCast)):
             fixed.update(node.inputs)
         elif isinstance(node.op, g.Scatter):
             fixed.update(node.outputs)  # rounded once per update

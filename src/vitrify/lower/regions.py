@@ -55,6 +55,8 @@ class Partitioner:
         for node in self.live:
             if isinstance(node.op, g.Contract):
                 self.materialised.update(contract_base(v) for v in node.inputs)
+            elif isinstance(node.op, g.BitCast) and node.inputs[0].constant is None:
+                self.materialised.add(node.inputs[0])  # read from memory as it is not
         for node in self.graph.nodes:
             if node not in self.live or node in self.step_of:
                 continue

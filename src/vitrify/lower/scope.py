@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vitrify.ir.dims import Dim, DimLike, product, symbols
-from vitrify.ir.dtypes import I64
+from vitrify.ir.dtypes import I64, DType
 from vitrify.ir.graph import Node, Value
 from vitrify.lower import loop as L
 from vitrify.lower.emit import STATUS, Leaf
@@ -33,7 +34,7 @@ class KernelScope:
         self.buffers: list[Buffer] = []
         self.operands: list[Operand] = []
         self.traffic: DimLike = 0  # bytes of everything read or written, each once
-        self._leaves: dict[tuple[Value, bool], Leaf] = {}
+        self._leaves: dict[tuple[Value, bool, DType], Leaf] = {}
 
     def node_id(self, node: Node) -> int:
         return self.lowering.node_id(node)
@@ -46,9 +47,12 @@ class KernelScope:
     def leaf(self, value: Value) -> Leaf | None:
         return self.parameter(value, self.lowering.placement(value)) if self.is_leaf(value) else None
 
+    def bits(self, value: Value, dtype: DType) -> Leaf:
+        return self.parameter(value, replace(self.lowering.placement(value), dtype=dtype))
+
     def parameter(self, value: Value, placement: Placement, *, written: bool = False) -> Leaf:
         """A parameter for memory that holds the value; positions inside are relative to its place."""
-        key = (value, written)
+        key = (value, written, placement.dtype)
         if key not in self._leaves:
             operand = placement.operand()
             name = f"b{len(self.buffers)}"

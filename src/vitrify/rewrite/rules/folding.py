@@ -21,6 +21,7 @@ _WORK = 1 << 31  # multiplications that folding a contraction may take
 @rule(
     g.Map,
     g.Cast,
+    g.BitCast,
     g.Permute,
     g.Reshape,
     g.Slice,

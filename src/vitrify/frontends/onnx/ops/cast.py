@@ -7,7 +7,7 @@ from vitrify.frontends.onnx.body import Contents, Tensor
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.symbolic import elementwise
 from vitrify.frontends.onnx.registry import op, symbolic
-from vitrify.ir.dtypes import BOOL, I8, U4, DType
+from vitrify.ir.dtypes import BOOL, I8, U4, U8, DType
 from vitrify.ir.graph import Value
 
 _EARLY_NAMES = {"FLOAT": 1, "UINT8": 2, "INT8": 3, "UINT16": 4, "INT16": 5, "INT32": 6, "INT64": 7, "BOOL": 9,
@@ -51,6 +51,20 @@ def cast_contents(n: Call, x: Contents) -> Tensor | None:
     if dtype is BOOL:
         return n.known(elementwise(lambda v: 1 - n.symbols.equal(v, 0), x), BOOL)
     return n.known(x, dtype) if dtype.is_int else None
+
+
+@op("BitCast", since=26)
+def bit_cast(n: Call) -> Value | Tensor:
+    """A bool is a byte of 0 or 1; integers of one size wrap into each other."""
+    x, dtype = n.tensor(0), _target(n)
+    widths = [8 if d.is_bool else d.bits for d in (x.dtype, dtype)]
+    n.check(widths[0] == widths[1], f"{x.dtype} has {widths[0]} bits, {dtype} has {widths[1]}")
+    if x.dtype is dtype:
+        return x
+    whole = n.b.cast(n.value(0), U8) if x.dtype.is_bool else n.value(0)
+    if not (whole.dtype.is_float or dtype.is_float):
+        return n.b.cast(whole, dtype)
+    return n.b.cast(n.b.bit_cast(whole, U8), dtype) if dtype.is_bool else n.b.bit_cast(whole, dtype)
 
 
 @op("Identity")
