@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import sqrt
 
 from vitrify.frontends.onnx.arrays import dtype_name, dtype_of
-from vitrify.frontends.onnx.body import Body
+from vitrify.frontends.onnx.body import Body, Tensor
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.convolution import channels_first, channels_last
+from vitrify.frontends.onnx.ops.normalization import softmax_of
 from vitrify.frontends.onnx.registry import Result, op
 from vitrify.ir import graph as g
 from vitrify.ir.builder import parameter
@@ -404,3 +405,29 @@ def causal_convolution(n: Call) -> Sequence[Result]:
     if activation != "none":
         out = n.b.map("silu", out)
     return [channels_first(n, out), n.b.slice_axis(line, 2, length, size - 1)]
+
+
+# Attention with graphs of the user's
+def _modified(n: Call, x: Value, name: str) -> Value:
+    """What the graph makes of ``x``: one input and one result of its dtype and shape."""
+    if name not in n.attributes:
+        return x
+    proto = n.attributes.graph(name)
+    n.check(len(proto.input) == 1 and len(proto.output) == 1, f"{name} has not one input and one result")
+    given = Tensor(x.dtype, x.shape, value=x, home=n.body)
+    (result,) = n.branch(proto, n.body, name, {proto.input[0].name: given})
+    out = n.body.resolve(result)
+    n.check(out.dtype is x.dtype, f"{name} gives {out.type} of {x.type}")
+    return n.match(out, x.shape)
+
+
+@op("FlexAttention", domain="ai.onnx.preview")
+def flex_attention(n: Call) -> Value:
+    """Attention whose scores and probabilities go through graphs."""
+    a = same_sizes(n, n.value(0), n.value(1), n.value(2))
+    dtype = a.query.dtype
+    scores = scores_of(n, a, n.attributes.number("scale") if "scale" in n.attributes else None)
+    wide = _precision(n, dtype.compute)
+    scores = _modified(n, n.b.cast(scores, wide), "score_mod")
+    probabilities = _modified(n, softmax_of(n, scores, 3), "prob_mod")
+    return n.b.cast(weighted(n, probabilities, n.b.cast(a.value, wide), wide), dtype)

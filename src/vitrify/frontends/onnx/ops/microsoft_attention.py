@@ -85,10 +85,10 @@ def _added(n: Call, mask: int, a: Attended, past: DimLike) -> Value | None:
 def _finished(n: Call, a: Attended, mask: int, bias: int, past: DimLike) -> tuple[Value, Value]:
     """The heads' results [B, S, N * F], and the scores before softmax."""
     scores = scores_of(n, a, _scale(n))
-    for added in (_added(n, mask, a, past), n.optional(bias)):
-        if added is not None:
-            n.check(added.rank == 4, f"a bias {added.type} of rank {added.rank}, not 4")
-            scores = masked(n, scores, None, added)
+    given = n.optional(bias)
+    n.check(given is None or given.rank == 4, "a bias that is not of rank 4")
+    for added in (_added(n, mask, a, past), given):
+        scores = masked(n, scores, None, added)
     dtype = a.query.dtype
     probabilities = n.b.cast(guarded_softmax(n, scores), dtype)
     return heads_merged(n, weighted(n, probabilities, a.value, dtype)), n.b.cast(scores, dtype)
