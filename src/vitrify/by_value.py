@@ -51,6 +51,11 @@ class ByValue:
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
     ) -> list[Any]:
         """As :meth:`vitrify.runtime.session.Session.run`; new values compile first."""
+        session, rest = self.session_for(input_feed)
+        return session.run(output_names, rest, run_options)
+
+    def session_for(self, input_feed: Mapping[str, Any]) -> tuple[Session, dict[str, Any]]:
+        """The session for the values in a feed, and the rest of the feed, which it takes."""
         if not isinstance(input_feed, Mapping):
             raise InvalidArgumentError(
                 "input_feed", expected="arrays by the inputs' names", actual=type(input_feed).__name__
@@ -61,8 +66,7 @@ class ByValue:
                 expected=", ".join(i.name for i in self.inputs), actual=", ".join(map(str, input_feed)) or "none",
             )  # fmt: skip
         values = {name: self._array(name, input_feed[name]) for name in self.names}
-        session = self._session(values)
-        return session.run(output_names, {k: v for k, v in input_feed.items() if k not in values}, run_options)
+        return self._session(values), {k: v for k, v in input_feed.items() if k not in values}
 
     def _array(self, name: str, value: Any) -> Array:
         if isinstance(value, (np.ndarray, np.generic)):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitrify.cache import Cache
-from vitrify.errors import InvalidArgumentError, InvalidModelError, NoSuchFileError
+from vitrify.errors import ArgumentTypeError, InvalidModelError, NoSuchFileError
 from vitrify.options import CompileOptions
 from vitrify.toolchain.locate import locate
 
@@ -73,7 +73,7 @@ def serialized(model: object) -> bytes:
     serialize = getattr(model, "SerializeToString", None)
     if callable(serialize):
         return bytes(serialize())
-    raise InvalidArgumentError(
+    raise ArgumentTypeError(
         "not a model", expected="a path, bytes, or an onnx.ModelProto", actual=type(model).__name__
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
@@ -48,6 +49,11 @@ class CompileOptions:
     - ``dim_overrides``: numbers for named dims.
     - ``input_values``: for an input's name its elements (an array, or what NumPy makes one of): the input is a
       constant of the compiled form, and no input of it any more.
+    - ``dynamic_batch``: axis 0 of every input is one dim, ``batch``, of any size (inputs in ``input_shapes``
+      are as these say).
+    - ``reuse_memory``: values that are never needed at once share memory; without it a run's values all
+      stay in the arena.
+    - ``cache_dir``: the directory of the compile cache.
     - ``specialize``: sets of input shapes (for an input's name its sizes) that get code of their own beside
       the general code; runs with these shapes are faster.
     """
@@ -60,6 +66,9 @@ class CompileOptions:
     dim_overrides: Mapping[str, int] = field(default_factory=dict)
     input_values: Mapping[str, Any] = field(default_factory=dict)
     specialize: Sequence[Mapping[str, Sequence[int]]] = ()
+    dynamic_batch: bool = False
+    reuse_memory: bool = True
+    cache_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
@@ -71,9 +80,11 @@ class CompileOptions:
             levels = ", ".join(f"{known.name} = {known.value}" for known in OptLevel)
             raise _refused("optimization_level", f"one of {levels}", level)
         object.__setattr__(self, "optimization_level", OptLevel(level))
-        for name in ("accurate", "bf16"):
+        for name in ("accurate", "bf16", "dynamic_batch", "reuse_memory"):
             if not isinstance(value := getattr(self, name), bool):
                 raise _refused(name, "True or False", value)
+        if self.cache_dir is not None and not isinstance(self.cache_dir, (str, os.PathLike)):
+            raise _refused("cache_dir", "a path, or None", self.cache_dir)
         _check_shapes(self.input_shapes)
         _check_overrides(self.dim_overrides)
         object.__setattr__(self, "input_values", _arrays(self.input_values))
@@ -96,6 +107,7 @@ class CompileOptions:
     def identity(self) -> str:
         """What of the options the compiled code depends on, as text."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        del values["cache_dir"]
         values["targets"] = self.resolved_targets()
         values["input_shapes"] = sorted((k, tuple(v)) for k, v in self.input_shapes.items())
         values["specialize"] = [sorted((k, tuple(v)) for k, v in shapes.items()) for shapes in self.specialize]

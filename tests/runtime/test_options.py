@@ -25,8 +25,8 @@ def test_values_are_kept() -> None:
 
 
 def test_unknown_options_are_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown option 'enable_profiling'"):
-        SessionOptions().enable_profiling = True  # type: ignore[attr-defined]
+    with pytest.raises(InvalidArgumentError, match="unknown option 'enable_profile'"):
+        SessionOptions().enable_profile = True  # type: ignore[attr-defined]
     with pytest.raises(InvalidArgumentError, match="unknown option 'threads'"):
         SessionOptions(threads=1)
 

@@ -41,6 +41,7 @@ class Meta(NamedTuple):
     description: str = ""
     version: int = 0
     custom_metadata_map: Mapping[str, str] = {}
+    graph_description: str = ""
 
 
 class Node(NamedTuple):
@@ -81,8 +82,60 @@ class FileEntry(NamedTuple):
     sha256: tuple[str, ...]
 
 
+class Edge(NamedTuple):
+    """An input or output of the session. ``type`` is as sessions show it, such as ``seq(tensor(float))``;
+    ``dims`` are a tensor's, None where it is none or its rank is not known before the run."""
+
+    name: str
+    type: str
+    dims: tuple[int | str, ...] | None
+
+
+class Literal(NamedTuple):
+    """A constant tensor. Strings are themselves; other types are one hexadecimal text of all bytes."""
+
+    dtype: str
+    dims: tuple[int, ...]
+    values: tuple[str, ...]
+
+
+class Setting(NamedTuple):
+    """An attribute of a step: integers, floats as ``float.hex`` writes them, or strings, by ``kind``."""
+
+    kind: str
+    values: tuple[int | str, ...]
+
+
+class Step(NamedTuple):
+    """One host op: data alone, never code. ``inputs`` are numbers of values, -1 for one left out."""
+
+    op: str
+    source: str
+    inputs: tuple[int, ...]
+    outputs: int
+    settings: Mapping[str, Setting] = {}
+
+
+class Host(NamedTuple):
+    """What a session does in Python around the native plan, with what is no tensor of numbers.
+
+    Values are numbered in this order: ``inputs`` (the session's), ``constants``, results of ``prologue``,
+    outputs of the plan, results of ``epilogue``. ``feeds`` are the plan's inputs, ``results`` the session's
+    outputs.
+    """
+
+    inputs: tuple[Edge, ...]
+    outputs: tuple[Edge, ...]
+    constants: tuple[Literal, ...]
+    prologue: tuple[Step, ...]
+    feeds: tuple[int, ...]
+    epilogue: tuple[Step, ...]
+    results: tuple[int, ...]
+
+
 class Manifest(NamedTuple):
-    """Everything about an artifact but the bytes of its files."""
+    """Everything about an artifact but the bytes of its files. ``host`` is None where all inputs and outputs
+    are the plan's own."""
 
     vitrify: str
     meta: Meta
@@ -91,6 +144,7 @@ class Manifest(NamedTuple):
     targets: tuple[Target, ...]
     nodes: tuple[Node, ...] = ()
     files: Mapping[str, FileEntry] = {}
+    host: Host | None = None
 
 
 T = TypeVar("T")
@@ -190,20 +244,79 @@ def _record(cls: Callable[..., T], **fields: Parser[Any]) -> Parser[T]:
     return parse
 
 
+def _optional(item: Parser[T]) -> Parser[T | None]:
+    return lambda value, where: None if value is None else item(value, where)
+
+
+def _literal_dtype(value: Any, where: str) -> str:
+    return "string" if value == "string" and type(value) is str else _dtype(value, where)
+
+
+def _edge_type(value: Any, where: str) -> str:
+    if type(value) is not str or not is_edge_type(value):
+        raise _refuse(where, "a type such as tensor(string) or seq(tensor(float))", value)
+    return value
+
+
+def is_edge_type(text: str) -> bool:
+    """Whether a session can take or give values of this type."""
+    if text.startswith("seq(map(") and text.endswith(")"):
+        text = text[4:-1]
+    if text.startswith("map("):
+        key, _, item = text[4:-1].partition(",")
+        return text.endswith(")") and key in ("string", "int64") and item in _ELEMENTS
+    for outer in ("optional(", "seq("):
+        if text.startswith(outer) and text.endswith(")"):
+            text = text[len(outer) : -1]
+    return text in _ELEMENTS
+
+
+def _setting(value: Any, where: str) -> Setting:
+    setting = _record(Setting, kind=_text, values=_several(_setting_value))(value, where)
+    if setting.kind not in _SETTING_KINDS:
+        raise _refuse(f"{where}.kind", "int, float or string", setting.kind)
+    if not all(type(item) is _SETTING_KINDS[setting.kind] for item in setting.values):
+        raise _refuse(f"{where}.values", f"values of kind {setting.kind}", setting.values)
+    if setting.kind == "float":
+        for item in setting.values:
+            try:
+                float.fromhex(str(item))
+            except (ValueError, OverflowError):
+                raise _refuse(f"{where}.values", "floats in hexadecimal", item) from None
+    return setting
+
+
+def _setting_value(value: Any, where: str) -> int | str:
+    return value if type(value) is str else _integer(value, where)
+
+
+_SETTING_KINDS: dict[str, type] = {"int": int, "float": str, "string": str}
+_ELEMENTS = frozenset({"tensor(string)", *(dtype.tensor_type for dtype in BY_NAME.values())})
+
 _port = _record(Port, name=_text, dtype=_dtype, dims=_several(_amount))
 _meta = _record(
     Meta, producer_name=_text, graph_name=_text, domain=_text, description=_text, version=_integer,
-    custom_metadata_map=_mapping(_text, _text),
+    custom_metadata_map=_mapping(_text, _text), graph_description=_text,
 )  # fmt: skip
 _kernel = _record(Kernel, name=_text, nodes=_several(_count), flops=_amount, bytes=_amount)
 _target = _record(
     Target, target=_text, features=_several(_text), payload=_file_name, weights=_optional_file,
     arena_bytes=_amount, scratch_bytes=_count, peak_bytes=_amount, kernels=_several(_kernel),
 )  # fmt: skip
+_edge = _record(Edge, name=_text, type=_edge_type, dims=_optional(_several(_amount)))
+_literal = _record(Literal, dtype=_literal_dtype, dims=_several(_count), values=_several(_text))
+_step = _record(
+    Step, op=_text, source=_text, inputs=_several(_integer), outputs=_count, settings=_mapping(_text, _setting)
+)
+_host = _record(
+    Host, inputs=_several(_edge), outputs=_several(_edge), constants=_several(_literal), prologue=_several(_step),
+    feeds=_several(_count), epilogue=_several(_step), results=_several(_count),
+)  # fmt: skip
 _manifest = _record(
     Manifest, vitrify=_text, meta=_meta, inputs=_several(_port), outputs=_several(_port),
     targets=_several(_target), nodes=_several(_record(Node, name=_text, op=_text)),
     files=_mapping(_file_name, _record(FileEntry, size=_count, sha256=_several(_digest))),
+    host=_optional(_host),
 )  # fmt: skip
 
 
@@ -226,6 +339,42 @@ def check(manifest: Manifest) -> None:
         for kernel in target.kernels:
             if any(node >= len(manifest.nodes) for node in kernel.nodes):
                 raise _refuse(f"kernel {kernel.name!r}", f"nodes below {len(manifest.nodes)}", kernel.nodes)
+    if manifest.host is not None:
+        _check_host(manifest.host, len(manifest.inputs), len(manifest.outputs))
+
+
+def _check_host(host: Host, plan_inputs: int, plan_outputs: int) -> None:
+    """Every value is made before it is read."""
+    for kind, edges in (("inputs", host.inputs), ("outputs", host.outputs)):
+        names = [edge.name for edge in edges]
+        if len(set(names)) != len(names):
+            raise _refuse(f"host.{kind}", "names that differ", names)
+    if len(host.feeds) != plan_inputs:
+        raise _refuse("host.feeds", f"{plan_inputs} values, one for each input of the plan", len(host.feeds))
+    if len(host.results) != len(host.outputs):
+        raise _refuse("host.results", f"{len(host.outputs)} values, one for each output", len(host.results))
+    known = _check_steps("prologue", host.prologue, len(host.inputs) + len(host.constants))
+    _check_values("feeds", host.feeds, 0, known)
+    known = _check_steps("epilogue", host.epilogue, known + plan_outputs)
+    _check_values("results", host.results, 0, known)
+
+
+def _check_steps(what: str, steps: tuple[Step, ...], known: int) -> int:
+    """How many values there are after them."""
+    for step in steps:
+        _check_values(f"{what} step {step.op!r}", step.inputs, -1, known)
+        if step.outputs > _MAX_STEP_OUTPUTS:
+            raise _refuse(f"host.{what} step {step.op!r}", f"at most {_MAX_STEP_OUTPUTS} results", step.outputs)
+        known += step.outputs
+    return known
+
+
+def _check_values(what: str, values: tuple[int, ...], least: int, known: int) -> None:
+    if not all(least <= value < known for value in values):
+        raise _refuse(f"host.{what}", f"values from {least} to {known - 1}", values)
+
+
+_MAX_STEP_OUTPUTS = 1 << 20
 
 
 def _plain(value: Any) -> Any:

@@ -35,6 +35,7 @@ class LowerOptions:
     layout: bool = True  # values lie in memory as their readers want them
     accurate: bool = False
     bf16: bool = False
+    reuse: bool = True  # values that are never needed at once share memory
 
 
 @dataclass

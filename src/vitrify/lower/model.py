@@ -42,7 +42,10 @@ def lower_model(
         low.shared, low.late,
     )  # fmt: skip
     plan.safe_names = dict(safe)
-    lies_in = share_blocks(low.calls, low.blocks)
+    if not low.options.reuse:
+        for block in low.blocks:
+            block.birth, block.death = 0, len(low.instructions)
+    lies_in = share_blocks(low.calls, low.blocks) if low.options.reuse else {}
     arena = assign_offsets([b for i, b in enumerate(low.blocks) if i not in lies_in])
     plan.arena_bytes = substitute(arena, {new: Dim.symbol(name) for new, name in low.model_names.items()})
     for inner, outer in lies_in.items():

@@ -55,7 +55,7 @@ def _from_python(value: object, dtype: np.dtype[Any], name: str) -> Array:
         return array.astype(dtype)
 
 
-def _to_array(value: object, dtype: DType, native: np.dtype[Any]) -> Array:
+def to_array(value: object, dtype: DType, native: np.dtype[Any]) -> Array:
     """``value`` as a C-contiguous, aligned array of exactly the dtype object ``native``."""
     if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
         if value.__class__ is not np.ndarray and np.ma.is_masked(value):
@@ -81,7 +81,7 @@ def _raw(dtype: DType) -> np.dtype[Any]:
     return np.dtype(f"u{dtype.itemsize}")
 
 
-def _bind(port: Port, shape: tuple[int, ...], bound: dict[str, tuple[int, str]]) -> None:
+def bind_dims(port: Port, shape: tuple[int, ...], bound: dict[str, tuple[int, str]]) -> None:
     """Compares a shape with the port's dims; a dim name is bound where it is first met."""
     if len(shape) != len(port.dims):
         raise Problem(
@@ -122,7 +122,7 @@ def normalise(inputs: Sequence[Port], dtypes: Sequence[np.dtype[Any]], feed: obj
         if port.name not in feed:
             continue
         try:
-            array = _to_array(feed[port.name], BY_NAME[port.dtype], native)
+            array = to_array(feed[port.name], BY_NAME[port.dtype], native)
         except Problem as problem:
             problems.append(f"{port.name!r}: {problem}")
             mistyped = True
@@ -130,7 +130,7 @@ def normalise(inputs: Sequence[Port], dtypes: Sequence[np.dtype[Any]], feed: obj
         except MemoryError as error:
             raise OutOfMemoryError(f"no memory for a copy of input {port.name!r}: {error}") from None
         try:
-            _bind(port, array.shape, bound)
+            bind_dims(port, array.shape, bound)
         except Problem as problem:
             problems.append(f"{port.name!r}: {problem}")
         result[port.name] = array

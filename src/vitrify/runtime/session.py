@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..artifact.directory import Artifact, load_artifact
 from ..artifact.dtypes import BY_NAME
-from ..artifact.manifest import Port, Target
+from ..artifact.manifest import Edge, Port, Target
 from ..errors import (
     DivisionError,
     IndexOutOfRangeError,
     InvalidArgumentError,
     OutOfMemoryError,
     ShapeError,
+    TerminatedError,
     VitrifyError,
 )
 from .cpu import choose, detect
+from .environment import PROVIDER, check_providers
 from .feed import Array, native_dtype, normalise
-from .native import make_call
+from .native import Memory, NativeSession
 from .options import SessionOptions
 from .threads import default_threads
+
+if TYPE_CHECKING:
+    from .binding import IOBinding
+    from .ort_value import OrtValue
+    from .profile import Profile
+    from .run_options import RunOptions
+    from .watched import WatchedRun
 
 _MIB = 1 << 20
 
 #: vt_status codes of abi.h: the class, what happened, what to do.
-_STATUSES: dict[int, tuple[type[VitrifyError], str, str]] = {
+_STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
     1: (IndexOutOfRangeError, "index out of range", "check the values of the index input"),
     2: (ShapeError, "the shapes contradict the model", "check the inputs' dims against get_inputs()"),
     3: (ShapeError, "shape arithmetic overflows 64 bits", "use smaller dims"),
     4: (OutOfMemoryError, "memory was refused", "free memory, or use smaller dims"),
     5: (DivisionError, "integer division by zero", "check the values of the divisor"),
+    15: (TerminatedError, "the run was ended by RunOptions.terminate", None),
 }
 
 
@@ -53,11 +63,13 @@ class ModelMetadata(NamedTuple):
     description: str
     version: int
     custom_metadata_map: dict[str, str]
+    graph_description: str = ""
 
 
-def _node_arg(port: Port) -> NodeArg:
-    shape = [dim if isinstance(dim, int) or dim.isidentifier() else None for dim in port.dims]
-    return NodeArg(port.name, shape, BY_NAME[port.dtype].tensor_type)
+def _node_arg(port: Port | Edge) -> NodeArg:
+    shape = [dim if isinstance(dim, int) or dim.isidentifier() else None for dim in port.dims or ()]
+    kind = port.type if isinstance(port, Edge) else BY_NAME[port.dtype].tensor_type
+    return NodeArg(port.name, shape, kind)
 
 
 class Session:
@@ -87,46 +99,59 @@ class Session:
         self._dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._inputs]
         self._positions = {port.name: index for index, port in enumerate(self._outputs)}
         weights = self.target.weights
-        self._call = make_call(
+        self._native = NativeSession(
             self.artifact.map(self.target.payload),
             None if weights is None else self.artifact.map(weights),
             self._inputs,
             self._outputs,
             (self._dtypes, [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]),
             threads=self.threads,
-            memory_limit=limit,
+            memory=Memory(limit, self._options.enable_cpu_mem_arena, self._options.shares_memory),
         )
+        self._call = self._native.call
+        self._host = manifest.host
+        if self._host is not None:
+            from .host.edges import Edges  # few models need it
+
+            self._call = Edges(self._host, self._inputs, self._dtypes, len(self._outputs), self._call)
+            self._positions = {edge.name: index for index, edge in enumerate(self._host.outputs)}
+
+        self._history = None
+        if self._options.enable_profiling:
+            from .profile import History
+
+            self._history = History()
 
     def run(
         self,
         output_names: Sequence[str] | None,
         input_feed: Mapping[str, Any],
-        run_options: None = None,
+        run_options: RunOptions | None = None,
     ) -> list[Array]:
-        """One inference: the named outputs, or all of them for None, as new arrays.
+        """One inference: the named outputs, or all of them where none is named, as new arrays.
 
         Arrays that are contiguous, aligned and of the exact dtype are read where they are; others are
         copied first, and scalars and lists converted when their values fit. Types that NumPy lacks are
         ml_dtypes' where that is installed, else their raw bits. Raises InvalidArgumentError (everything
         wrong with names, dtypes, ranks and dims at once), ShapeError, IndexOutOfRangeError,
-        DivisionError, OutOfMemoryError.
+        DivisionError, OutOfMemoryError, and TerminatedError where ``run_options.terminate`` is set.
         """
+        if run_options is not None or self._history is not None:
+            return self.run_into(output_names, input_feed, {}, run_options)
         result = self._call(input_feed)
-        if output_names is None and run_options is None and result.__class__ is list:
+        if output_names is None and result.__class__ is list:
             return result
-        if isinstance(result, list) and isinstance(output_names, list) and run_options is None:
+        if isinstance(result, list) and isinstance(output_names, list) and output_names:
             try:
                 return [result[self._positions[name]] for name in output_names]
             except (KeyError, TypeError):
                 pass  # _select says what is wrong
-        return self._run_general(output_names, input_feed, run_options, result)
+        return self._run_general(output_names, input_feed, result)
 
-    def _run_general(
-        self, output_names: Sequence[str] | None, feed: object, run_options: object, result: object
-    ) -> list[Array]:
-        if run_options is not None:
-            raise InvalidArgumentError("run_options", expected="None", actual=type(run_options).__name__)
+    def _run_general(self, output_names: Sequence[str] | None, feed: object, result: object) -> list[Array]:
         wanted = self._select(output_names)
+        if result is None and (other := self._taking(feed)) is not None:
+            return other[0].run(output_names, other[1])
         if result is None:
             result = self._call(normalise(self._inputs, self._dtypes, feed))
             if result is None:
@@ -138,9 +163,141 @@ class Session:
         assert isinstance(result, list)
         return [result[index] for index in wanted]
 
+    def _taking(self, feed: object) -> tuple[Session, Mapping[str, Any]] | None:
+        """Another session of the same model that such a feed is for, and what to feed it; None for this one."""
+        return None
+
+    def run_into(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        arrays: Mapping[str, Array],
+        run_options: RunOptions | None = None,
+    ) -> list[Array]:
+        """As :meth:`run`; outputs are written into ``arrays`` where these name them. They have to be contiguous,
+        aligned, writable, of the output's exact dtype and apart from each other; BindingError for another shape."""
+        if (other := self._taking(input_feed)) is not None:
+            return other[0].run_into(output_names, other[1], arrays, run_options)
+        if not arrays and run_options is None and self._history is None:
+            return self.run(output_names, input_feed)
+        from .watched import WatchedRun
+
+        recorder = None
+        if self._history is not None:
+            from .profile import Recorder
+
+            recorder = Recorder(len(self.target.kernels))
+        wanted = self._select(output_names)
+        places = {self._positions[name]: array for name, array in arrays.items()}
+        run = WatchedRun(self._native, self._inputs, self._outputs, places, run_options, recorder)
+        result = self._watched(run, input_feed)
+        if self._history is not None and recorder is not None:
+            self._history.add(recorder)
+        return [result[index] for index in wanted]
+
+    def _watched(self, run: WatchedRun, feed: object) -> list[Array]:
+        call: Callable[[object], list[Any] | int | None] = run
+        if self._host is not None:
+            from .host.edges import Edges
+
+            call = Edges(self._host, self._inputs, self._dtypes, len(self._outputs), run)
+        result = call(feed)
+        if isinstance(result, int):
+            self._fail(result)
+        assert isinstance(result, list)
+        return run.placed(result)
+
+    def run_with_profiling(self, feeds: Mapping[str, Any]) -> Profile:
+        """A run that is timed kernel by kernel; the profile has its outputs, too. What the machine can do at most
+        is measured at the first one (about 0.1 s)."""
+        if (other := self._taking(feeds)) is not None:
+            return other[0].run_with_profiling(other[1])
+        from .machine import limits
+        from .profile import Profile, Recorder
+        from .watched import WatchedRun
+
+        machine = limits(self._native, self.threads, self.target.target)
+        recorder = Recorder(len(self.target.kernels))
+        run = WatchedRun(self._native, self._inputs, self._outputs, {}, None, recorder)
+        outputs = self._watched(run, feeds)
+        return Profile(outputs, recorder, self.artifact.manifest, self.target.kernels, run.dims, machine)
+
+    def end_profiling(self) -> str:
+        """Writes the times of all runs as a Chrome trace (Perfetto opens it) and gives the file's path; an empty
+        string unless ``enable_profiling`` was set. Later runs are not timed."""
+        history, self._history = self._history, None
+        if history is None:
+            return ""
+        return history.write(self._options.profile_file_prefix, self.artifact.manifest.nodes, self.target.kernels)
+
+    def get_profiling_start_time_ns(self) -> int:
+        """The monotonic clock when profiling began; 0 without it."""
+        return 0 if self._history is None else self._history.start
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], object],
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """A run on another thread, which then calls ``callback(results, user_data, error)``: ``error`` is empty, or
+        says what was wrong and ``results`` are empty. Missing inputs are refused at once."""
+        from .background import submit
+
+        known = [arg.name for arg in self.get_inputs() if not arg.type.startswith("optional(")]
+        if not isinstance(input_feed, Mapping) or (missing := [n for n in known if n not in input_feed]):
+            listed = ", ".join(map(repr, missing)) if isinstance(input_feed, Mapping) else repr(input_feed)
+            needed = ", ".join(known)
+            raise InvalidArgumentError("input_feed", expected=f"values for {needed}", actual=f"none for {listed}")
+        submit(lambda: self.run(output_names, input_feed, run_options), callback, user_data)
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """As :meth:`run`, with OrtValues in and out."""
+        from .ort_value import OrtValue, values_of
+
+        feed = values_of(input_dict_ort_values)
+        results = self.run(output_names, feed, run_options)
+        types = [arg.type for arg in self.get_outputs()]
+        return [OrtValue(r, types[k]) for r, k in zip(results, self._select(output_names), strict=True)]
+
+    def io_binding(self) -> IOBinding:
+        """A binding for :meth:`run_with_iobinding`."""
+        from .binding import IOBinding
+
+        return IOBinding(self)
+
+    def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
+        """A run over what is bound; ``iobinding`` then has the outputs."""
+        iobinding.run(self, run_options)
+
+    def run_batch(
+        self,
+        output_names: Sequence[str] | None,
+        input_feeds: Sequence[Mapping[str, Any]],
+        max_batch_size: int | None = None,
+    ) -> list[list[Any]]:
+        """The outputs of several requests. They are joined along axis 0, up to ``max_batch_size`` rows in a run,
+        where axis 0 of every input and output is one named dim that is nowhere else, and their other dims are
+        the same; else each runs by itself. An error names the request at fault."""
+        from .batch import run_batch
+
+        self._select(output_names)
+        whole = self._host is None and not any(self._taking(feed) for feed in input_feeds)
+        return run_batch(
+            lambda feed: self.run(output_names, feed), input_feeds, max_batch_size,
+            self._inputs, self._outputs, self._dtypes, whole,
+        )  # fmt: skip
+
     def _select(self, names: Sequence[str] | None) -> list[int]:
-        if names is None:
-            return list(range(len(self._outputs)))
+        if names is None or (isinstance(names, (list, tuple)) and not names):
+            return list(range(len(self._positions)))
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise InvalidArgumentError(
                 "output_names", expected="a list of names, or None", actual=repr(names)
@@ -160,7 +317,7 @@ class Session:
         kind, message, hint = _STATUSES.get(status >> 32, (VitrifyError, f"status {status >> 32}", None))
         nodes, index = self.artifact.manifest.nodes, status & 0xFFFFFFFF
         # A failure outside any node (an allocation) also carries index 0, so memory names none.
-        known = index < len(nodes) and kind is not OutOfMemoryError
+        known = index < len(nodes) and kind not in (OutOfMemoryError, TerminatedError)
         node = nodes[index] if known else None
         where = f"node {node.name!r} ({node.op}): " if node and node.name else f"{node.op}: " if node else ""
         raise kind(f"{where}{message}", hint=hint)
@@ -175,20 +332,43 @@ class Session:
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs in the model's order."""
-        return [_node_arg(port) for port in self._inputs]
+        return [_node_arg(port) for port in (self._host or self.artifact.manifest).inputs]
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs in the model's order."""
-        return [_node_arg(port) for port in self._outputs]
+        return [_node_arg(port) for port in (self._host or self.artifact.manifest).outputs]
 
     def get_modelmeta(self) -> ModelMetadata:
         """The model's description of itself."""
         meta = self.artifact.manifest.meta
         return ModelMetadata(**{**meta._asdict(), "custom_metadata_map": dict(meta.custom_metadata_map)})
 
+    @property
+    def plan_outputs(self) -> tuple[Port, ...]:
+        """The outputs that the plan itself writes: all of them, or none where Python has the last word."""
+        return self._outputs if self._host is None else ()
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """Inputs with a default value: none, since those of an artifact are its constants."""
+        return []
+
     def get_providers(self) -> list[str]:
         """Always ``["CPUExecutionProvider"]``."""
-        return ["CPUExecutionProvider"]
+        return [PROVIDER]
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """Always ``{"CPUExecutionProvider": {}}``."""
+        return {PROVIDER: {}}
+
+    def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
+        """Checks the providers, of which there is one. Raises InvalidArgumentError for others."""
+        check_providers(providers, provider_options)
+
+    def disable_fallback(self) -> None:
+        """Nothing: there is no fallback."""
+
+    def enable_fallback(self) -> None:
+        """Nothing: there is nothing to fall back to."""
 
     def get_session_options(self) -> SessionOptions:
         """The options the session was made with."""

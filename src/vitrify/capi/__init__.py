@@ -1,0 +1,1 @@
+"""Where scripts import onnxruntime's classes from besides the package itself."""
