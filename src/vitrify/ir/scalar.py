@@ -154,6 +154,7 @@ _row("add", 2, NUMBERS, np.add, "({0} + {1})", commutative=True, associative=Tru
 _row("sub", 2, NUMBERS, np.subtract, "({0} - {1})", derivative="1, -1")
 _row("mul", 2, NUMBERS, np.multiply, "({0} * {1})", commutative=True, associative=True, derivative="y, x")
 _row("div", 2, FLOATS, np.divide, "({0} / {1})", cost=4, derivative="1/y, -r/y")
+_row("exact_div", 2, FLOATS, np.divide, "({0} / {1})", cost=4)  # no rule makes it a product: its rounding decides
 _row("quotient", 2, INTS, _quotient, "({0} / {1})", cost=20)
 _row("fma", 3, FLOATS, _fma, "vt_fma", derivative="y, x, 1")
 _row("neg", 1, NUMBERS, np.negative, "(-{0})", derivative="-1")

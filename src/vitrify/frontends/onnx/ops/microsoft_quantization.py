@@ -81,7 +81,7 @@ def qlinear_add(n: Call) -> Value:
     a, b, scale = n.value(0), n.value(3), _single(n, 6)
     zero = n.b.constant(0, a.dtype)
     points = [n.b.cast(p if (p := _point(n, i)) is not None else zero, F32) for i in (2, 5, 7)]
-    ratios = [n.b.map("div", _single(n, i), scale) for i in (1, 4)]
+    ratios = [n.b.map("exact_div", _single(n, i), scale) for i in (1, 4)]
     shift = n.b.map("add", *(n.b.map("mul", r, p) for r, p in zip(ratios, points, strict=False)))
     rest = n.b.map("sub", points[2], shift)
     total = n.map("fma", n.b.cast(a, F32), ratios[0], rest)
@@ -92,7 +92,7 @@ def qlinear_add(n: Call) -> Value:
 def qlinear_mul(n: Call) -> Value:
     a, b = n.value(0), n.value(3)
     sides = [_centred(n, x, p) for x, p in ((a, _point(n, 2)), (b, _point(n, 5)))]
-    factor = n.b.map("div", n.b.map("mul", _single(n, 1), _single(n, 4)), _single(n, 6))
+    factor = n.b.map("exact_div", n.b.map("mul", _single(n, 1), _single(n, 4)), _single(n, 6))
     return requantized(n, n.map("mul", *sides), factor, _point(n, 7), a.dtype)
 
 
@@ -162,7 +162,7 @@ def qlinear_average_pool(n: Call) -> Value:
     last = n.attributes.flag("channels_last")
     planes = channels_first(n, x) if last else x
     total, count = sums_and_counts(n, _centred(n, planes, _point(n, 2)))
-    mean = n.map("div", n.map("mul", n.b.cast(total, F32), _single(n, 1)), n.b.cast(count, F32))
+    mean = n.map("exact_div", n.map("mul", n.b.cast(total, F32), _single(n, 1)), n.b.cast(count, F32))
     out = _stored(n, mean, 3, x.dtype)
     return out if last else channels_first(n, out)
 
@@ -187,7 +187,7 @@ def _mean(n: Call, axes: range | tuple[int, ...], *, keepdims: bool) -> Value:
     total = n.b.reduce("sum", _centred(n, x, _point(n, 2)), axes, keepdims=keepdims)
     count = product(x.shape[a] for a in axes)
     number = n.b.constant(count, F32) if isinstance(count, int) else n.b.cast(n.b.dim(count), F32)
-    factor = n.b.map("div", _single(n, 1), n.b.map("mul", _single(n, 3), number))
+    factor = n.b.map("exact_div", _single(n, 1), n.b.map("mul", _single(n, 3), number))
     return requantized(n, total, factor, _point(n, 4), x.dtype)
 
 
@@ -207,13 +207,14 @@ def qgemm(n: Call) -> Value:
     if bias is not None:
         n.check(bias.rank <= 2, f"a bias of {bias.type}")
         total = n.b.map("add", total, n.expand(bias, total.shape))
-    factor = n.map("mul", _single(n, 1), beside(n, n.value(4), -1, 2))
-    factor = n.map("mul", factor, n.number(n.attributes.number("alpha", 1.0), factor))
+    step = _single(n, 1)
+    step = n.map("mul", step, n.number(n.attributes.number("alpha", 1.0), step))
+    factor = n.map("mul", step, beside(n, n.value(4), -1, 2))
     if not n.has(7):
         return n.map("mul", n.b.cast(total, F32), factor)
     zero = n.optional(8)
     dtype = n.value(0).dtype if zero is None else zero.dtype
-    return requantized(n, total, n.map("div", factor, _single(n, 7)), _point(n, 8), dtype)
+    return requantized(n, total, n.map("exact_div", factor, _single(n, 7)), _point(n, 8), dtype)
 
 
 def _turned(n: Call, x: Value | None, turn: bool) -> Value | None:

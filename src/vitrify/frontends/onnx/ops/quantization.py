@@ -80,7 +80,7 @@ def saturated(n: Call, rounded: Value, zero: Value | None, dtype: DType) -> Valu
 
 def quantized(n: Call, x: Value, scale: Value, zero: Value | None, dtype: DType, *, saturate: bool = True) -> Value:
     """``x / scale``, to integers rounded half to even, plus ``zero``; all of them broadcast."""
-    ratio = n.map("div", x, scale)
+    ratio = n.map("exact_div", x, scale)
     if dtype.is_int:
         return saturated(n, n.b.cast(n.map("round", ratio), F32), zero, dtype)
     ratio = n.b.cast(ratio, F32)
@@ -138,9 +138,9 @@ def dynamic_scale(n: Call, x: Value) -> tuple[Value, Value]:
     low = n.map("min", n.b.reduce("min", x, axes), nothing)
     span = n.map("sub", high, low)
     flat = n.map("eq", span, nothing)
-    scale = n.map("div", n.map("where", flat, n.number(255.0, x), span), n.number(255.0, x))
+    scale = n.map("exact_div", n.map("where", flat, n.number(255.0, x), span), n.number(255.0, x))
     scale = n.map("where", flat, n.number(1.0, x), scale)
-    point = n.map("round", n.map("neg", n.map("div", low, scale)))
+    point = n.map("round", n.map("neg", n.map("exact_div", low, scale)))
     return scale, n.b.cast(point, U8)
 
 
@@ -264,7 +264,7 @@ def qlinear_matmul(n: Call) -> Value:
     right = beside(n, n.value(4), -1, rank)
     point = n.value(7)
     result = beside(n, n.value(6), -2, rank), beside(n, point, -2, rank)
-    factor = n.map("div", n.map("mul", left, right), result[0])
+    factor = n.map("exact_div", n.map("mul", left, right), result[0])
     return requantized(n, total, factor, result[1], point.dtype)
 
 
@@ -281,5 +281,5 @@ def qlinear_conv(n: Call) -> Value:
     single = [n.value(i) for i in (1, 6, 7)]
     n.check(all(s.shape in ((), (1,)) for s in single), "scales of x and y have one element")
     left, result, point = (n.b.reshape(s, ()) for s in single)
-    factor = n.map("div", n.map("mul", left, scale), result)
+    factor = n.map("exact_div", n.map("mul", left, scale), result)
     return channels_first(n, requantized(n, total, factor, point, point.dtype))
