@@ -3,15 +3,18 @@
 Three algorithms, all stable:
 
 - ``partition``: a bool key has two classes, which two passes collect; the second ends as soon as enough is found.
-- ``select``: few elements of many are kept in order while the others are only compared with the last of them.
 - ``merge``: runs ordered by insertion are merged from the bottom up, keys and positions side by side, between two
   halves of a temporary.
+- ``select``: what comes before the last of the best so far is collected, and merged with them when the temporary
+  is full. Few of many are found in little more than one comparison each.
 
-Parameters: ``run`` (elements that insertion orders), ``select`` (the most elements that are selected).
+Parameters: ``run`` (elements that insertion orders), ``block`` (neighbours in memory that are passed over together
+where none of them matters; 1 where they do not lie side by side).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,12 +32,15 @@ if TYPE_CHECKING:
     from vitrify.lower.build import Lowering
 
 RUN = 16
-SELECT = 64
-SELECT_FROM = 8  # at least so many times as many elements
+FLAG_BLOCK = 64  # bools passed over together
+BLOCK = 16  # other elements
+SELECT_FROM = 4  # at least so many times as many elements as are kept
+SPARE = 8  # blocks collected beside as many elements as are kept
 MAX_TASKS = 64
 TASK_WORK = 1 << 15  # comparisons worth handing to another thread
 INDEX = VType(I64)
 Body = list[Stmt]
+Each = Callable[["DimLike"], Body]
 
 
 @dataclass(frozen=True)
@@ -43,19 +49,20 @@ class SortSchedule:
 
     algorithm: str
     run: int = RUN
+    block: int = 1
 
     def record(self) -> tuple[tuple[str, int | str], ...]:
-        return (("template", f"sort-{self.algorithm}"), ("run", self.run))
+        return (("template", f"sort-{self.algorithm}"), ("run", self.run), ("block", self.block))
 
 
-def schedule(op: g.Sort, x: Value) -> SortSchedule:
-    """Select where few of many are kept; a size that only the run knows counts as many."""
-    extent = x.shape[op.axis]
+def schedule(op: g.Sort, x: Value, stride: DimLike) -> SortSchedule:
+    """Select where few of many are kept, or where only the run knows how many; ``stride`` is that of the axis."""
+    extent, block = x.shape[op.axis], BLOCK if stride == 1 else 1
     if x.dtype is BOOL:
-        return SortSchedule("partition")
-    few = isinstance(op.count, int) and op.count <= SELECT
-    many = not isinstance(extent, int) or (isinstance(op.count, int) and extent >= SELECT_FROM * op.count)
-    return SortSchedule("select" if few and many else "merge")
+        return SortSchedule("partition", block=FLAG_BLOCK if stride == 1 else 1)
+    few = not isinstance(op.count, int) or not isinstance(extent, int) or SELECT_FROM * op.count <= extent
+    whole = op.count == extent
+    return SortSchedule("select", block=block) if few and not whole else SortSchedule("merge")
 
 
 def lower_sort(low: Lowering, node: Node, materialised: set[Value]) -> None:
@@ -65,23 +72,23 @@ def lower_sort(low: Lowering, node: Node, materialised: set[Value]) -> None:
     scope = KernelScope(low, materialised)
     source = scope.parameter(x, low.placement(x))
     values, positions = (scope.parameter(v, low.placement(v), written=True) for v in node.outputs)
-    chosen = schedule(node.op, x)
+    chosen = schedule(node.op, x, source.strides[node.op.axis])
     lane = _Lane(node, node.op, source, values, positions, chosen)
     rows = product(n for a, n in enumerate(x.shape) if a != node.op.axis)
     each = maximum(x.shape[node.op.axis] * lane.comparisons(), 1)
     block = maximum(maximum(ceildiv(rows, MAX_TASKS), ceildiv(TASK_WORK, each)), 1)
     tasks = ceildiv(rows, block)
-    if chosen.algorithm == "merge":
-        size = 2 * x.shape[node.op.axis] * tasks
+    if chosen.algorithm != "partition":
+        size = 2 * lane.room * tasks
         for name, dtype in (("keys", lane.key), ("order", lane.index)):
             place = low.allocate(maximum(size, 1) * dtype.itemsize)
             scope.buffers.append(Buffer(name, dtype, True))
             scope.operands.append(Operand(place))
     row = Dim.index("row", block)
-    tiles, body = lane.statements(rows, Dim.index("task", tasks), block, row)
+    body = lane.statements(Dim.index("task", tasks), block, row)
     rest = minimum(block, rows - Dim.index("task", tasks) * block)
     low.call(
-        scope, tasks, (*tiles, L.For(row, rest, tuple(body))), flops=rows * each, anchor=node, schedule=chosen.record()
+        scope, tasks, (L.For(row, rest, tuple(body)),), flops=rows * each, anchor=node, schedule=chosen.record()
     )
 
 
@@ -98,6 +105,10 @@ class _Lane:
         small = isinstance(self.extent, int) and self.extent < 1 << 31
         self.index: DType = I32 if small else I64
         self.outer: list[DimLike] = []
+        self.room = self.extent  # of one half of the temporary
+        if chosen.algorithm == "select":
+            self.room = 2 * self.count + (SPARE + 1) * chosen.block + 1
+        self.base: DimLike = 0
 
     def comparisons(self) -> int:
         """About how many per element."""
@@ -105,8 +116,8 @@ class _Lane:
             return 2
         return 4 + self.extent.bit_length() if isinstance(self.extent, int) else 16
 
-    def statements(self, rows: DimLike, task: Dim, block: DimLike, row: Dim) -> tuple[Body, Body]:
-        """Local memory, and the body of the loop over ``row``."""
+    def statements(self, task: Dim, block: DimLike, row: Dim) -> Body:
+        """The body of the loop over ``row``."""
         linear: DimLike = Dim.symbol("lane")
         body: Body = [L.Bind(Dim.symbol("lane"), L.Position(task * block + row))]
         outer: list[DimLike] = []
@@ -116,27 +127,33 @@ class _Lane:
             body.append(L.Bind(at, L.Position(linear % extent)))
             outer.insert(0, at)
             linear = linear // extent
-        self.outer = outer
+        self.outer, self.base = outer, task * (2 * self.room)
         match self.chosen.algorithm:
             case "partition":
-                return [], [*body, *self._partition()]
+                return [*body, *self._partition()]
             case "select":
-                assert isinstance(self.count, int)
-                size = max(self.count, 1)
-                tiles: Body = [L.Tile("kept", self.key, size), L.Tile("from", I64, size)]
-                return tiles, [*body, *self._select(self.count)]
-        base = task * (2 * self.extent)
-        return [], [*body, *self._runs(base), *self._merges(base)]
+                return [*body, *self._select()]
+        i = Dim.index("i", self.extent)
+        return [*body, *self._ordered(self.extent, self.load(i), L.Position(i, self.index)), *self._stored()]
 
     # ---- memory
 
     def at(self, position: DimLike) -> tuple[DimLike, ...]:
         return (*self.outer[: self.op.axis], position, *self.outer[self.op.axis :])
 
-    def load(self, position: DimLike) -> Data:
+    def load(self, position: DimLike, lanes: int = 1) -> Data:
         dtype = self.source.dtype or self.x.dtype
-        loaded = L.Load(self.source.buffer, self.source.address(self.at(position)), VType(dtype))
+        loaded = L.Load(self.source.buffer, self.source.address(self.at(position)), VType(dtype, lanes))
         return loaded if dtype is self.key else L.Convert(loaded, self.key)
+
+    def kept_key(self, position: DimLike) -> Data:
+        return L.Load("keys", self.base + position, VType(self.key))
+
+    def kept_origin(self, position: DimLike) -> Data:
+        return L.Load("order", self.base + position, VType(self.index))
+
+    def keep(self, position: DimLike, key: Data, origin: Data) -> Body:
+        return [L.Store("keys", self.base + position, key), L.Store("order", self.base + position, origin)]
 
     def store(self, position: DimLike, key: Data, origin: Data) -> Body:
         dtype = self.values.dtype or self.x.dtype
@@ -165,111 +182,144 @@ class _Lane:
         body: Body = [L.Let(kept, _number(0))]
         for number in range(2):
             first = self.op.descending ^ bool(number)  # the class, as a bool
-            i, key = _register(f"i{number}"), Register(f"key{number}", VType(BOOL))
-            here, to = Dim.symbol(f"here{number}"), Dim.symbol(f"to{number}")
-            wanted: Data = key if first else L.Apply("not", (key,))
-            found: Body = [L.Bind(to, kept), *self.store(to, key, i), _advance(kept)]
-            step: Body = [L.Bind(here, i), L.Let(key, self.load(here)), L.If(wanted, tuple(found)), _advance(i)]
-            more = L.Apply("and", (_below(i, self.extent), _below(kept, self.count)))
-            body += [L.Let(i, _number(0)), L.While(more, tuple(step))]
+            key, to = Register("key", VType(BOOL)), Dim.symbol("to")
+
+            def each(i: DimLike, first: bool = first, key: Register = key, to: Dim = to) -> Body:
+                wanted: Data = key if first else L.Apply("not", (key,))
+                found: Body = [L.Bind(to, kept), *self.store(to, key, L.Position(i)), _advance(kept)]
+                takes = L.Apply("and", (wanted, _below(kept, self.count)))
+                return [L.Let(key, self.load(i)), L.If(takes, tuple(found))]
+
+            def some(start: DimLike, first: bool = first) -> Data:
+                block = self.load(start, self.chosen.block)
+                return L.Fold("or", block if first else L.Apply("not", (block,)))
+
+            begin = _register(f"begin{number}")
+            body += self._blocks(begin, each, some, (), _below(kept, self.count))
         return body
+
+    def _blocks(
+        self, begin: Register, each: Each, some: Callable[[DimLike], Data], after: Sequence[Stmt], more: Data
+    ) -> Body:
+        """``each`` element while ``more`` holds, in blocks from ``begin`` on; a whole block is passed over unless
+        ``some`` holds of it. ``after`` follows every block."""
+        step = self.chosen.block
+        some_here = Register("some", VType(BOOL))
+        start, length = Dim.symbol("start"), Dim.symbol("length")
+        inner = Dim.index("inner", step)
+        decide: Body = [L.Let(some_here, Literal(True, VType(BOOL)))]
+        if step > 1:
+            whole = L.Apply("eq", (L.Position(length), _number(step)))
+            decide.append(L.If(whole, (L.Assign(some_here, some(start)),)))
+        body: Body = [
+            L.Bind(start, begin), L.Bind(length, L.Position(minimum(self.extent - start, step))),
+            *decide,
+            L.If(some_here, (L.For(inner, length, tuple(each(start + inner))),)),
+            *after,
+            L.Assign(begin, L.Apply("add", (begin, _number(step)))),
+        ]  # fmt: skip
+        return [L.Let(begin, _number(0)), L.While(L.Apply("and", (_below(begin, self.extent), more)), tuple(body))]
 
     # ---- few of many
 
-    def _select(self, count: int) -> Body:
-        """The first ``count`` in order so far lie in ``kept``; a new one goes where it belongs, or nowhere."""
-        if count == 0:
-            return []
-        i, key = Dim.index("i", self.extent), Register("key", VType(self.key))
+    def _select(self) -> Body:
         filled, last = _register("filled"), Register("last", VType(self.key))
-        place, full, enters = _register("place"), Register("full", VType(BOOL)), Register("enters", VType(BOOL))
-        at, end = Dim.symbol("at"), count - 1
-        previous = Register("previous", VType(self.key))
-        shift: Body = [
-            L.Bind(at, place),
-            L.Let(previous, L.Load("kept", at - 1, VType(self.key))),
-            L.If(L.Apply("not", (self.before(key, previous),)), (L.Break(),)),
-            L.Store("kept", at, previous),
-            L.Store("from", at, L.Load("from", at - 1, INDEX)),
-            L.Assign(place, L.Apply("sub", (place, _number(1)))),
+        known, key = Register("known", VType(BOOL)), Register("key", VType(self.key))
+        to, amount, i = Dim.symbol("to"), Dim.symbol("amount"), Dim.index("i", self.room)
+
+        def each(at: DimLike) -> Body:
+            """Stored behind the others in any case; it stays if the next one is stored behind it."""
+            stays = L.Apply("or", (L.Apply("not", (known,)), self.before(key, last)))
+            move = L.Assign(filled, L.Apply("add", (filled, L.Convert(stays, I64))))
+            origin = L.Position(at, self.index)
+            return [L.Bind(to, filled), L.Let(key, self.load(at)), *self.keep(to, key, origin), move]
+
+        def some(start: DimLike) -> Data:
+            earlier = self.before(self.load(start, self.chosen.block), L.Splat(last, self.chosen.block))
+            return L.Apply("or", (L.Apply("not", (known,)), L.Fold("or", earlier)))
+
+        shrink: Body = [
+            L.Bind(amount, filled),
+            *self._ordered(amount, self.kept_key(i), self.kept_origin(i)),
+            L.If(L.Apply("gt", (L.Position(Dim.symbol("final")), _number(0))), (self._moved_back(),)),
+            L.Assign(filled, L.Position(self.count)),
+            L.If(
+                L.Apply("gt", (filled, _number(0))),
+                (L.Assign(last, self.kept_key(self.count - 1)), L.Assign(known, Literal(True, VType(BOOL)))),
+            ),
         ]
-        insert: Body = [
-            L.Let(place, L.Apply("min", (filled, _number(end)))),
-            L.While(L.Apply("gt", (place, _number(0))), tuple(shift)),
-            L.Bind(Dim.symbol("spot"), place),
-            L.Store("kept", Dim.symbol("spot"), key),
-            L.Store("from", Dim.symbol("spot"), L.Position(i)),
-            L.If(L.Apply("not", (full,)), (_advance(filled),)),
-            L.Assign(last, L.Load("kept", end, VType(self.key))),
-        ]
-        each: Body = [
-            L.Let(key, self.load(i)),
-            L.Let(full, L.Apply("ge", (filled, _number(count)))),
-            L.Let(enters, L.Apply("or", (L.Apply("not", (full,)), self.before(key, last)))),
-            L.If(enters, tuple(insert)),
-        ]
-        o = Dim.index("o", count)
-        out = self.store(o, L.Load("kept", o, VType(self.key)), L.Load("from", o, INDEX))
-        clear = L.For(o, count, (L.Store("kept", o, L.zero(self.key)),))
+        full = L.Apply("ge", (filled, L.Position(self.room - self.chosen.block - 1)))
+        always = Literal(True, VType(BOOL))
         return [
-            clear, L.Let(filled, _number(0)), L.Let(last, L.zero(self.key)),
-            L.For(i, self.extent, tuple(each)), L.For(o, count, tuple(out)),
+            L.Let(filled, _number(0)), L.Let(last, L.zero(self.key)), L.Let(known, Literal(False, VType(BOOL))),
+            *self._blocks(_register("begin"), each, some, (L.If(full, tuple(shrink)),), always),
+            L.Bind(amount, filled),
+            *self._ordered(amount, self.kept_key(i), self.kept_origin(i)),
+            *self._stored(),
         ]  # fmt: skip
+
+    def _moved_back(self) -> Stmt:
+        o, final = Dim.index("o", self.count), Dim.symbol("final")
+        return L.For(o, self.count, tuple(self.keep(o, self.kept_key(final + o), self.kept_origin(final + o))))
 
     # ---- all in order
 
-    def _runs(self, base: DimLike) -> Body:
+    def _ordered(self, extent: DimLike, key: Data, origin: Data) -> Body:
+        """``extent`` elements, of which ``key`` and ``origin`` are those at ``i``, in order from ``final`` on."""
+        return [*self._runs(extent, key, origin), *self._merges(extent)]
+
+    def _stored(self) -> Body:
+        o, final = Dim.index("o", self.count), Dim.symbol("final")
+        return [L.For(o, self.count, tuple(self.store(o, self.kept_key(final + o), self.kept_origin(final + o))))]
+
+    def _runs(self, extent: DimLike, element: Data, from_: Data) -> Body:
         """Every ``run`` neighbours ordered by insertion, in the first half of the temporary."""
-        i, key, j = Dim.index("i", self.extent), Register("key", VType(self.key)), _register("j")
+        i, key, j = Dim.index("i", extent), Register("key", VType(self.key)), _register("j")
         at, spot = Dim.symbol("at"), Dim.symbol("spot")
-        previous = Register("previous", VType(self.key))
+        previous, origin = Register("previous", VType(self.key)), Register("origin", VType(self.index))
         start = _register("start")
         shift: Body = [
             L.Bind(at, j),
-            L.Let(previous, L.Load("keys", base + at - 1, VType(self.key))),
+            L.Let(previous, self.kept_key(at - 1)),
             L.If(L.Apply("not", (self.before(key, previous),)), (L.Break(),)),
-            L.Store("keys", base + at, previous),
-            L.Store("order", base + at, L.Load("order", base + at - 1, VType(self.index))),
+            *self.keep(at, previous, self.kept_origin(at - 1)),
             L.Assign(j, L.Apply("sub", (j, _number(1)))),
         ]
         body: Body = [
-            L.Let(key, self.load(i)),
+            L.Let(key, element), L.Let(origin, from_),
             L.Let(j, L.Position(i)),
             L.Let(start, L.Position(i // self.chosen.run * self.chosen.run)),
             L.While(L.Apply("gt", (j, start)), tuple(shift)),
             L.Bind(spot, j),
-            L.Store("keys", base + spot, key),
-            L.Store("order", base + spot, L.Position(i, self.index)),
-        ]
-        return [L.For(i, self.extent, tuple(body))]
+            *self.keep(spot, key, origin),
+        ]  # fmt: skip
+        return [L.For(i, extent, tuple(body))]
 
-    def _merges(self, base: DimLike) -> Body:
-        """Neighbouring runs merged from one half into the other until one run is left, which is then stored."""
+    def _merges(self, extent: DimLike) -> Body:
+        """Neighbouring runs merged from one half into the other until one run is left, from ``final`` on."""
         width, low = _register("width"), _register("low")
         source, target, spare = _register("source"), _register("target"), _register("spare")
-        wide, start = Dim.symbol("wide"), Dim.symbol("start")
+        wide, start = Dim.symbol("wide"), Dim.symbol("from")
         middle, end = Dim.symbol("middle"), Dim.symbol("end")
         src, dst = Dim.symbol("src"), Dim.symbol("dst")
         pair: Body = [
             L.Bind(start, low),
-            L.Bind(middle, L.Position(minimum(start + wide, self.extent))),
-            L.Bind(end, L.Position(minimum(start + 2 * wide, self.extent))),
-            *self._merge(base + src, base + dst, start, middle, end),
+            L.Bind(middle, L.Position(minimum(start + wide, extent))),
+            L.Bind(end, L.Position(minimum(start + 2 * wide, extent))),
+            *self._merge(src, dst, start, middle, end),
             L.Assign(low, L.Position(end)),
         ]
         sweep: Body = [
             L.Bind(wide, width), L.Bind(src, source), L.Bind(dst, target),
             L.Let(low, _number(0)),
-            L.While(_below(low, self.extent), tuple(pair)),
+            L.While(_below(low, extent), tuple(pair)),
             L.Let(spare, source), L.Assign(source, target), L.Assign(target, spare),
             L.Assign(width, L.Apply("add", (width, width))),
         ]  # fmt: skip
-        o, final = Dim.index("o", self.count), Dim.symbol("final")
-        key, origin = (L.Load(b, base + final + o, VType(d)) for b, d in (("keys", self.key), ("order", self.index)))
         return [
-            L.Let(width, _number(self.chosen.run)), L.Let(source, _number(0)), L.Let(target, L.Position(self.extent)),
-            L.While(_below(width, self.extent), tuple(sweep)),
-            L.Bind(final, source), L.For(o, self.count, tuple(self.store(o, key, origin))),
+            L.Let(width, _number(self.chosen.run)), L.Let(source, _number(0)), L.Let(target, L.Position(self.room)),
+            L.While(_below(width, extent), tuple(sweep)),
+            L.Bind(Dim.symbol("final"), source),
         ]  # fmt: skip
 
     def _merge(self, source: DimLike, target: DimLike, start: DimLike, middle: DimLike, end: DimLike) -> Body:
@@ -278,14 +328,13 @@ class _Lane:
         a, b, to = Dim.symbol("a"), Dim.symbol("b"), Dim.symbol("to")
         left, right = Register("left", VType(self.key)), Register("right", VType(self.key))
         later = Register("later", VType(BOOL))
-        origins = [L.Load("order", source + at, VType(self.index)) for at in (b, a)]
+        origins = (self.kept_origin(source + b), self.kept_origin(source + a))
+        chosen = [L.Apply("where", (later, right, left)), L.Apply("where", (later, *origins))]
         choose: Body = [
             L.Bind(a, i), L.Bind(b, j), L.Bind(to, o),
-            L.Let(left, L.Load("keys", source + a, VType(self.key))),
-            L.Let(right, L.Load("keys", source + b, VType(self.key))),
+            L.Let(left, self.kept_key(source + a)), L.Let(right, self.kept_key(source + b)),
             L.Let(later, self.before(right, left)),
-            L.Store("keys", target + to, L.Apply("where", (later, right, left))),
-            L.Store("order", target + to, L.Apply("where", (later, *origins))),
+            *self.keep(target + to, *chosen),
             L.Assign(j, L.Apply("add", (j, L.Convert(later, I64)))),
             L.Assign(i, L.Apply("add", (i, L.Convert(L.Apply("not", (later,)), I64)))),
             _advance(o),
@@ -298,8 +347,7 @@ class _Lane:
         for at, limit in ((i, middle), (j, end)):
             copy: Body = [
                 L.Bind(a, at), L.Bind(to, o),
-                L.Store("keys", target + to, L.Load("keys", source + a, VType(self.key))),
-                L.Store("order", target + to, L.Load("order", source + a, VType(self.index))),
+                *self.keep(target + to, self.kept_key(source + a), self.kept_origin(source + a)),
                 _advance(at), _advance(o),
             ]  # fmt: skip
             body.append(L.While(_below(at, limit), tuple(copy)))
