@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrify.artifact.directory import Artifact, write_artifact
-from vitrify.artifact.manifest import Kernel, Manifest, Meta, Node, Port
+from vitrify.artifact.manifest import Host, Kernel, Manifest, Meta, Node, Port
 from vitrify.artifact.manifest import Target as ManifestTarget
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
@@ -66,7 +66,9 @@ def compile_payload(
 ) -> Payload:  # fmt: skip
     """The optimised graphs as native code for one target; ``nodes`` is the table that failures name."""
     level = options.optimization_level
-    lowering = LowerOptions(level >= Level.EXTENDED, level >= Level.ALL, options.accurate, options.bf16)
+    lowering = LowerOptions(
+        level >= Level.EXTENDED, level >= Level.ALL, options.accurate, options.bf16, options.reuse_memory
+    )
     shared = Shared(nodes=nodes)
     with debug.stage(f"lowering for {target.name}"):
         plan = lower_model(graphs.general, target, lowering, shared)
@@ -155,11 +157,13 @@ def build_artifact(
     options: CompileOptions,
     *,
     meta: Meta | None = None,
+    host: Host | None = None,
     compiler: Compiler | None = None,
     progress: Progress | None = None,
     replace: bool = False,
 ) -> Artifact:
-    """Optimises, lowers and compiles ``graph`` and writes the artifact directory ``path``."""
+    """Optimises, lowers and compiles ``graph`` and writes the artifact directory ``path``. ``host`` is what
+    sessions run around it."""
     from vitrify import __version__
 
     debug = Debug()
@@ -181,7 +185,7 @@ def build_artifact(
         files[_file("payload", payload.target, "so")] = payload.library
         if payload.weights is not None:
             files[_file("weights", payload.target, "bin")] = payload.weights
-    manifest = _manifest(graph, payloads, nodes, meta or Meta(graph_name=graph.name), __version__)
+    manifest = _manifest(graph, payloads, nodes, meta or Meta(graph_name=graph.name), __version__)._replace(host=host)
     return write_artifact(path, manifest, files, replace=replace)
 
 

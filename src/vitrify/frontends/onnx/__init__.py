@@ -13,6 +13,7 @@ ops          one decomposition per op
 ===========  =====================================================================================
 """
 
-from vitrify.frontends.onnx.importer import ImportedModel, Metadata, import_onnx, load_onnx, model_metadata
+from vitrify.frontends.onnx.importer import ImportedModel, import_onnx, load_onnx
+from vitrify.frontends.onnx.metadata import Metadata, model_metadata
 
 __all__ = ["ImportedModel", "Metadata", "import_onnx", "load_onnx", "model_metadata"]

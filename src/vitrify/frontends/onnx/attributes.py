@@ -89,6 +89,15 @@ class Attributes:
         except UnsupportedDType as error:
             raise Unsupported(f"attribute {name!r}: {error}") from None
 
+    def raw_tensor(self, name: str) -> onnx.TensorProto | None:
+        """As it is in the model; of strings."""
+        proto = self._get(name, AttributeProto.TENSOR)
+        return None if proto is None else proto.t
+
+    def type_proto(self, name: str) -> onnx.TypeProto | None:
+        proto = self._get(name, AttributeProto.TYPE_PROTO)
+        return None if proto is None else proto.tp
+
     def graph(self, name: str) -> onnx.GraphProto:
         proto = self._get(name, AttributeProto.GRAPH)
         if proto is None:

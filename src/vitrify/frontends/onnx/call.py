@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
@@ -36,6 +36,7 @@ class Call:
         path: str,
         choices: Choices,
         branch: Branch,
+        layouts: list[Any] | None = None,
     ) -> None:
         self.source = source
         self.inputs = inputs
@@ -47,6 +48,7 @@ class Call:
         self.path = path
         self.choices = choices
         self.branch = branch
+        self.layouts = [] if layouts is None else layouts  # of what its graphs give
 
     def inside(self, body: Body) -> Call:
         """The same node, building into another body."""

@@ -3,50 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
-from onnx import AttributeProto
 
+from vitrify.artifact.manifest import Host
 from vitrify.errors import InvalidArgumentError, InvalidModelError, UnsupportedError
 from vitrify.frontends.onnx import ops  # noqa: F401  (registers the rules)
 from vitrify.frontends.onnx.arrays import ArrayReader, UnsupportedDType, dtype_name, dtype_of
 from vitrify.frontends.onnx.attributes import Attributes
 from vitrify.frontends.onnx.body import Array, Body, Tensor, constant_tensor, known_tensor, short_sources
 from vitrify.frontends.onnx.call import Call
+from vitrify.frontends.onnx.edges import UNSTATED, Layout, check_output, declare, flattened, regrouped, string_array
+from vitrify.frontends.onnx.functions import (
+    MAX_DEPTH,
+    MAX_NODES,
+    Definition,
+    Functions,
+    body_of,
+    defining_function,
+    is_defined,
+    opsets_of,
+)
+from vitrify.frontends.onnx.host import Held, Program, kind_of, refusal
+from vitrify.frontends.onnx.host_call import HostCall, HostRow, host_rule_of
 from vitrify.frontends.onnx.load import ModelSource, read_model
+from vitrify.frontends.onnx.metadata import Metadata, model_metadata
 from vitrify.frontends.onnx.order import ordered_nodes, source_of, subgraphs
 from vitrify.frontends.onnx.registry import Result, Unsupported, rule_of, symbolic_rule_of
 from vitrify.frontends.onnx.schema import check_node, signature_of
+from vitrify.frontends.onnx.scope import Names, Scope, Site, node_attributes
 from vitrify.frontends.onnx.symbols import Bound, Choices, Substitute, SymbolTable
 from vitrify.ir.dims import INT64_MAX, Dim, DimLike, product, symbols
-from vitrify.ir.dtypes import F32
-from vitrify.ir.graph import Graph, Type, TypeRuleError, Value, bound_dims
+from vitrify.ir.graph import Graph, TypeRuleError, Value, bound_dims
 
 LATEST_OPSET = onnx.defs.onnx_opset_version()
 MAX_ATTEMPTS = 512
-MAX_DEPTH = 64  # of functions and graphs inside each other
 MOST_INPUT_VALUES = 4096  # of an input that may be asked for as a constant
-PLACEHOLDER = Type(F32, ())  # of an input that is reported as unsupported
-
-
-@dataclass(frozen=True)
-class Metadata:
-    producer_name: str = ""
-    graph_name: str = ""
-    domain: str = ""
-    description: str = ""
-    graph_description: str = ""
-    version: int = 0
-    custom_metadata_map: Mapping[str, str] = field(default_factory=dict)
-    overridable_initializers: tuple[str, ...] = ()  # inputs with a default; imported as constants
 
 
 @dataclass(frozen=True)
 class ImportedModel:
+    """``host`` is what runs in Python around the graph, None where all inputs and outputs are the graph's."""
+
     graph: Graph
     metadata: Metadata
+    host: Host | None = None
 
 
 def import_onnx(
@@ -59,14 +62,21 @@ def import_onnx(
     """The tensor graph of an ONNX model.
 
     ``input_shapes`` replaces the declared shapes of inputs: a number, a name, or None for a size of its own.
-    ``dim_overrides`` gives numbers to named sizes; ``input_values`` makes inputs constants. Raises :class:`~vitrify.errors.NoSuchFileError`,
+    ``dim_overrides`` gives numbers to named sizes; ``input_values`` makes inputs constants.
+    Raises :class:`~vitrify.errors.NoSuchFileError`,
     :class:`~vitrify.errors.InvalidModelError`, :class:`~vitrify.errors.ExternalDataError`,
     :class:`~vitrify.errors.UnsupportedError` (listing everything at once) and, for wrong shapes or names,
     :class:`~vitrify.errors.InvalidArgumentError`.
     """
-    return load_onnx(
+    imported = load_onnx(
         model, input_shapes=input_shapes, dim_overrides=dim_overrides, input_values=input_values
-    ).graph
+    )
+    if imported.host is not None:
+        raise UnsupportedError(
+            ["inputs, outputs or ops on strings, sequences or optionals, which no tensor graph has"],
+            hint="load_onnx gives the graph and what runs around it",
+        )
+    return imported.graph
 
 
 def load_onnx(
@@ -80,49 +90,8 @@ def load_onnx(
     proto, directory = read_model(model)
     reader = ArrayReader(directory)
     importer = Importer(proto, reader, input_shapes or {}, dim_overrides or {}, input_values or {})
-    return ImportedModel(importer.run(), model_metadata(proto))
-
-
-def model_metadata(model: ModelSource) -> Metadata:
-    proto = read_model(model)[0]
-    initialized = {t.name for t in proto.graph.initializer}
-    return Metadata(
-        producer_name=proto.producer_name,
-        graph_name=proto.graph.name,
-        domain=proto.domain,
-        description=proto.doc_string,
-        graph_description=proto.graph.doc_string,
-        version=proto.model_version,
-        custom_metadata_map={p.key: p.value for p in proto.metadata_props},
-        overridable_initializers=tuple(
-            v.name for v in proto.graph.input if v.name in initialized and proto.ir_version >= 4
-        ),
-    )
-
-
-Names = dict[str, Tensor | None]  # None: the result of something unsupported
-
-
-@dataclass
-class Scope:
-    """The names visible to a graph's nodes, and what its attributes refer to inside a function."""
-
-    names: Names
-    parent: Scope | None
-    opsets: Mapping[str, int]
-    references: Mapping[str, AttributeProto]
-    depth: int = 0
-
-    def visible(self) -> set[str]:
-        return set(self.names) | (self.parent.visible() if self.parent else set())
-
-    def lookup(self, name: str) -> Tensor | None:
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.names[name]
-            scope = scope.parent
-        raise InvalidModelError(f"the name {name!r} is not defined where it is used")
+    graph = importer.run()
+    return ImportedModel(graph, model_metadata(proto), importer.host)
 
 
 class Importer:
@@ -142,9 +111,11 @@ class Importer:
         self._input_shapes = input_shapes
         self._symbols = SymbolTable(_checked_overrides(dim_overrides), sizes_given=bool(input_shapes))
         self._choices = Choices()
-        self._functions = {(f.domain, f.name): f for f in model.functions}
-        self._opsets = _opsets(model.opset_import)
+        self._functions = Functions(model)
+        self._opsets = opsets_of(model.opset_import)
+        self._budget = 0  # nodes that this attempt may still import
         self._problems: dict[str, None] = {}
+        self.host: Host | None = None
         self._wanted: set[str] = set()  # inputs whose values nodes with problems lack
         self._explained: set[str] = set()  # the problems of such nodes
 
@@ -190,7 +161,9 @@ class Importer:
     # One attempt.
     def _attempt(self) -> Graph:
         proto = self._model.graph
+        self._budget = MAX_NODES
         body = Body(self._symbols)
+        self._program = Program(body)
         scope = Scope({}, None, self._opsets, {})
         constants = {t.name for t in proto.initializer}
         declared = [v for v in proto.input if v.name not in constants]
@@ -198,14 +171,18 @@ class Importer:
         for info in declared:
             if info.name in self._input_values:
                 scope.names[info.name] = self._input_value(info)
-        inputs = [self._input(v, scope, body) for v in declared if v.name not in self._input_values]
+        for info in declared:
+            if info.name not in self._input_values:
+                self._input(info, scope)
         outputs = self._graph(proto, scope, body, "", f"graph {proto.name!r}")
         self._check_outputs(proto, outputs)
         if any(t is None for t in outputs):
             self._refuse_problems()
-        values = [body.resolve(t) for t in outputs if t is not None]
-        graph = body.builder.build(inputs, values, proto.name)
-        graph.output_names = tuple(v.name for v in proto.output)
+        names = [v.name for v in proto.output]
+        try:
+            graph, self.host = self._program.finish(names, [t for t in outputs if t is not None], proto.name)
+        except Unsupported as error:
+            raise UnsupportedError([*self._problems, str(error)]) from None
         graph.symbols = _symbols_of(graph)
         graph.assumptions = list(body.assumptions)
         return graph
@@ -239,27 +216,24 @@ class Importer:
             )
         return constant_tensor(array, dtype)
 
-    def _input(self, info: onnx.ValueInfoProto, scope: Scope, body: Body) -> Value:
-        kind = info.type.WhichOneof("value")
-        if kind != "tensor_type":
-            scope.names[info.name] = None
-            self._problems.setdefault(f"input {info.name!r} is a {kind or 'value without a type'}")
-            return Value(PLACEHOLDER, info.name)
+    def _input(self, info: onnx.ValueInfoProto, scope: Scope) -> None:
+        scope.names[info.name] = None
         tensor_type = info.type.tensor_type
-        dtype = dtype_of(tensor_type.elem_type)
+        dtype = dtype_of(tensor_type.elem_type) if info.type.WhichOneof("value") == "tensor_type" else None
         if dtype is None:
-            scope.names[info.name] = None
-            self._problems.setdefault(f"input {info.name!r} of type {dtype_name(tensor_type.elem_type)}")
-            return Value(PLACEHOLDER, info.name)
+            stated = self._input_shapes.get(info.name, UNSTATED)
+            try:
+                scope.names[info.name] = declare(info, stated, self._program, self._symbols)
+            except Unsupported as error:
+                self._problems.setdefault(f"input {info.name!r}: {error}")
+            return
         shape = self._input_shape(info.name, tensor_type)
         if shape is None:
-            scope.names[info.name] = None
             self._problems.setdefault(f"input {info.name!r} has no declared rank (give it in input_shapes)")
-            return Value(PLACEHOLDER, info.name)
+            return
         _check_size(shape, dtype.itemsize, f"input {info.name!r}")
-        value = Value(Type(dtype, shape), info.name)
-        scope.names[info.name] = Tensor(dtype, value.shape, value=value, home=body)
-        return value
+        given = self._program.input(info.name, f"tensor({dtype.onnx})", shape)
+        scope.names[info.name] = self._program.feed(info.name, dtype, shape, given.slot, own=True)
 
     def _input_shape(self, name: str, declared: onnx.TypeProto.Tensor) -> tuple[DimLike, ...] | None:
         given = self._input_shapes.get(name)
@@ -287,20 +261,15 @@ class Importer:
                 result.append(self._symbols.named(size) if size else self._symbols.fresh(f"{name}_{axis}"))
         return tuple(result)
 
-    def _check_outputs(self, proto: onnx.GraphProto, outputs: list[Tensor | None]) -> None:
+    def _check_outputs(self, proto: onnx.GraphProto, outputs: list[Held | None]) -> None:
         if len({v.name for v in proto.output}) != len(proto.output):
             raise InvalidModelError("two outputs have one name", actual=[v.name for v in proto.output])
         for info, tensor in zip(proto.output, outputs, strict=True):
-            code = info.type.tensor_type.elem_type
-            if tensor is not None and code and dtype_of(code) is not tensor.dtype:
-                raise InvalidModelError(
-                    f"output {info.name!r} is declared with another type",
-                    expected=dtype_name(code),
-                    actual=tensor.dtype,
-                )
+            if tensor is not None:
+                check_output(info, tensor)
 
     # Graphs, functions and nodes.
-    def _graph(self, proto: onnx.GraphProto, scope: Scope, body: Body, path: str, where: str) -> list[Tensor | None]:
+    def _graph(self, proto: onnx.GraphProto, scope: Scope, body: Body, path: str, where: str) -> list[Held | None]:
         """The outputs of a graph whose nodes go into ``body``."""
         if scope.depth > MAX_DEPTH:
             raise InvalidModelError(f"{where} is nested more than {MAX_DEPTH} deep")
@@ -328,6 +297,9 @@ class Importer:
             self._node(node, scope, body, f"{path}/{position}")
 
     def _initializer(self, tensor: onnx.TensorProto, scope: Scope) -> None:
+        if tensor.data_type == onnx.TensorProto.STRING:
+            scope.names[tensor.name] = self._program.constant(string_array(tensor), "string")
+            return
         try:
             array = self._reader.read(tensor)
         except UnsupportedDType as error:
@@ -342,39 +314,125 @@ class Importer:
         domain = "" if node.domain == "ai.onnx" else node.domain
         source = source_of(node)
         opset = scope.opsets.get(domain, 0)
+        site = Site(node, domain, opset, scope, body, path, source)
         place = f"{source} ({domain or 'ai.onnx'} opset {opset})"
         inputs = [scope.lookup(name) if name else None for name in node.input]
         poisoned = any(name and tensor is None for name, tensor in zip(node.input, inputs, strict=True))
-        function = self._functions.get((node.domain, node.op_type)) or self._functions.get((domain, node.op_type))
-        rule = rule_of(domain, node.op_type, opset)
-        if function is None and rule is None:
+        self._spend(source)
+        function = self._functions.find(node)
+        known = function or rule_of(domain, node.op_type, opset) or host_rule_of(domain, node.op_type, opset)
+        if known is None and not poisoned:
+            function = known = self._definition(node, domain, opset, inputs, scope)
+        if known is None and not (poisoned and is_defined(domain, node.op_type, opset)):
             self._problems.setdefault(f"{place}: the op is not supported{self._newer(domain, node.op_type, opset)}")
-        if poisoned or (function is None and rule is None):
+        if poisoned or known is None:
             self._scan(node, scope)
             scope.names.update({name: None for name in node.output if name})
             return
         signature = None if function is not None else signature_of(domain, node.op_type, opset)
         if signature is not None:
             check_node(signature, inputs, node.output, source)
-        attributes = Attributes(_attributes(node, scope), self._reader, source)
         try:
             with body.builder.sourced(source):
                 if function is not None:
                     results = self._function(function, node, inputs, scope, body, path)
                 else:
-                    call = self._call(node, inputs, attributes, scope, body, opset, path, source)
-                    results = self._apply(call, domain, node.op_type, opset)
-                    if attributes.unread():
-                        raise Unsupported(f"attribute {', '.join(map(repr, attributes.unread()))}")
+                    results = self._ruled_or_defined(site, inputs)
         except Unsupported as error:
             self._problems.setdefault(f"{place}: {error}")
-            if wanted := short_sources(inputs, MOST_INPUT_VALUES):
+            if wanted := short_sources([t for t in inputs if isinstance(t, Tensor)], MOST_INPUT_VALUES):
                 self._wanted |= wanted
                 self._explained.add(f"{place}: {error}")
             results = [None] * len(node.output)
         except (TypeRuleError, ZeroDivisionError, OverflowError) as error:
             raise InvalidModelError(f"{source}: {error}") from error
         self._bind(node, results, scope, source)
+
+    def _spend(self, source: str) -> None:
+        """Loops and functions import their graphs anew: bounded, whatever lies inside what."""
+        self._budget -= 1
+        if self._budget < 0:
+            raise InvalidModelError(f"{source}: more than {MAX_NODES} nodes, graphs inside loops counted anew")
+
+    def _definition(
+        self, node: onnx.NodeProto, domain: str, opset: int, inputs: list[Held | None], scope: Scope
+    ) -> Definition | None:
+        """The function through which ONNX defines the op."""
+        tensors = [t for t in inputs if t is None or isinstance(t, Tensor)]
+        if len(tensors) < len(inputs):
+            return None
+        return defining_function(node, domain, opset, tensors, node_attributes(node, scope))
+
+    def _ruled_or_defined(self, site: Site, inputs: list[Held | None]) -> list[Held | None]:
+        """By the op's rules; where those refuse, by its definition if that has nothing unsupported."""
+        try:
+            return self._ruled(site, inputs)
+        except Unsupported:
+            definition = self._definition(site.node, site.domain, site.opset, inputs, site.scope)
+            before = dict(self._problems)
+            if definition is None:
+                raise
+            results = self._function(definition, site.node, inputs, site.scope, site.body, site.path)
+            if self._problems != before:
+                self._problems = before
+                raise
+            return results
+
+    def _ruled(self, site: Site, inputs: list[Held | None]) -> list[Held | None]:
+        """By the op's rule for tensors, or its rule for host values where that one cannot."""
+        named = site.domain, site.node.op_type, site.opset
+        row = host_rule_of(*named)
+        tensors = [t for t in inputs if t is None or isinstance(t, Tensor)]
+        refused: Unsupported | None = None
+        try:
+            if len(tensors) == len(inputs) and rule_of(*named) is not None:
+                call = self._call(site, tensors, self._attributes(site))
+                return _complete(self._apply(call, *named), call.attributes)
+        except Unsupported as error:
+            refused = error
+        if row is None or (len(tensors) == len(inputs) and not row.alone):
+            strange = next((t for t in inputs if t is not None and not isinstance(t, Tensor)), None)
+            raise refused or Unsupported("takes tensors alone" if strange is None else refusal(strange))
+        try:
+            return self._hosted(row, site, inputs)
+        except Unsupported:
+            if refused is not None:
+                raise refused from None
+            raise
+
+    def _attributes(self, site: Site) -> Attributes:
+        return Attributes(node_attributes(site.node, site.scope), self._reader, site.source)
+
+    def _inside(self, site: Site, graph: onnx.GraphProto, body: Body, name: str, given: Names) -> list[Held]:
+        """The results of a node's graph. Raises :class:`Poisoned`."""
+        scope = site.scope
+        child = Scope(given, scope, scope.opsets, scope.references, scope.depth + 1)
+        results = self._graph(graph, child, body, f"{site.path}.{name}", f"{site.source}: graph {graph.name!r}")
+        if any(t is None for t in results):
+            raise Poisoned
+        return [t for t in results if t is not None]
+
+    def _hosted(self, row: HostRow, site: Site, inputs: list[Held | None]) -> list[Held | None]:
+        attributes = self._attributes(site)
+
+        def call(tensors: Sequence[Tensor | None]) -> Call:
+            return self._call(site, tensors, attributes)
+
+        def inline(graph: onnx.GraphProto, name: str, given: Sequence[Held]) -> list[Held]:
+            names = zip((info.name for info in graph.input), given, strict=False)
+            return self._inside(site, graph, site.body, name, dict(names))
+
+        names, body = list(site.node.output), site.body
+        host_call = HostCall(
+            site.source, inputs, names, attributes, body, self._program, site.opset, site.path, inline, call
+        )
+        try:
+            results = row.rule(host_call)
+        except Poisoned:
+            return [None] * len(names)
+        listed: Sequence[Held | Value] = results if isinstance(results, Sequence) else [results]
+        held = [Tensor(r.dtype, r.shape, value=r, home=body) if isinstance(r, Value) else r for r in listed]
+        return _complete(held, attributes)
 
     def _newer(self, domain: str, op_type: str, opset: int) -> str:
         newer = rule_of(domain, op_type, LATEST_OPSET)
@@ -386,38 +444,37 @@ class Importer:
             for inner in graph.node:
                 domain = "" if inner.domain == "ai.onnx" else inner.domain
                 opset = scope.opsets.get(domain, 0)
-                known = rule_of(domain, inner.op_type, opset) or (inner.domain, inner.op_type) in self._functions
-                if not known:
+                ruled = rule_of(domain, inner.op_type, opset) or host_rule_of(domain, inner.op_type, opset)
+                if not (ruled or self._functions.find(inner) or is_defined(domain, inner.op_type, opset)):
                     self._problems.setdefault(
                         f"{source_of(inner)} ({domain or 'ai.onnx'} opset {opset}): the op is not supported"
                     )
                 self._scan(inner, scope)
 
-    def _call(
-        self,
-        node: onnx.NodeProto,
-        inputs: list[Tensor | None],
-        attributes: Attributes,
-        scope: Scope,
-        body: Body,
-        opset: int,
-        path: str,
-        source: str,
-    ) -> Call:
+    def _call(self, site: Site, inputs: Sequence[Tensor | None], attributes: Attributes) -> Call:
+        layouts: list[list[Layout]] = []
+
         def branch(graph: onnx.GraphProto, inner: Body, name: str, given: Mapping[str, Tensor]) -> list[Tensor]:
-            child = Scope(dict(given), scope, scope.opsets, scope.references, scope.depth + 1)
-            results = self._graph(graph, child, inner, f"{path}.{name}", f"{source}: graph {graph.name!r}")
-            if any(t is None for t in results):
-                raise Poisoned
-            return [t for t in results if t is not None]
+            results = self._inside(site, graph, inner, name, dict(given))
+            flat, layout = flattened(results)
+            strange = next((t for t in results if not isinstance(t, Tensor)), None)
+            if strange is not None and site.node.op_type != "If":
+                raise Unsupported(f"a graph that gives {kind_of(strange)}")
+            if inner is site.body:
+                layouts.clear()  # this graph is in the node's place
+            if layouts and layout != layouts[-1]:
+                raise Unsupported("branches that give sequences of different lengths, or host values")
+            layouts.append(layout)
+            return flat
 
-        wanted = [bool(name) for name in node.output]
-        return Call(source, inputs, wanted, attributes, body, opset, path, self._choices, branch)
+        wanted = [bool(name) for name in site.node.output]
+        place = attributes, site.body, site.opset, site.path
+        return Call(site.source, inputs, wanted, *place, self._choices, branch, layouts)
 
-    def _apply(self, call: Call, domain: str, op_type: str, opset: int) -> list[Tensor | None]:
+    def _apply(self, call: Call, domain: str, op_type: str, opset: int) -> list[Held | None]:
         contents = self._contents(call, symbolic_rule_of(domain, op_type, opset))
         if contents is not None and not call.attributes.unread():
-            return contents
+            return list(contents)
         rule = rule_of(domain, op_type, opset)
         assert rule is not None
         try:
@@ -425,7 +482,8 @@ class Importer:
         except Poisoned:
             return [None] * len(call.wanted)
         listed: Sequence[Result] = [results] if isinstance(results, Tensor | Value) or results is None else results
-        return [_as_tensor(r, call) for r in listed]
+        tensors = [_as_tensor(r, call) for r in listed]
+        return regrouped(tensors, call.layouts[-1]) if call.layouts and op_type == "If" else list(tensors)
 
     def _contents(self, call: Call, rule: Callable[..., Any] | None) -> list[Tensor | None] | None:
         """The results by what the inputs hold; None where the op has to compute."""
@@ -446,32 +504,31 @@ class Importer:
 
     def _function(
         self,
-        function: onnx.FunctionProto,
+        function: Definition,
         node: onnx.NodeProto,
-        inputs: list[Tensor | None],
+        inputs: list[Held | None],
         scope: Scope,
         body: Body,
         path: str,
-    ) -> list[Tensor | None]:
-        """A model's own function, imported where it is called."""
-        given = _attributes(node, scope)
-        references = {a.name: a for a in function.attribute_proto} | given
-        padded = [*inputs, *([None] * (len(function.input) - len(inputs)))]
-        inner = Scope({}, None, _opsets(function.opset_import) or scope.opsets, references, scope.depth + 1)
+    ) -> list[Held | None]:
+        """A function, imported where it is called."""
+        name, source = function.proto.name, source_of(node)
+        names, references, nodes = body_of(function, inputs, node_attributes(node, scope), source)
+        opsets = opsets_of(function.proto.opset_import)
+        if function.standard or not opsets:
+            opsets = {"": LATEST_OPSET, **scope.opsets, **opsets}
+        inner = Scope(names, None, opsets, references, scope.depth + 1)
         if inner.depth > MAX_DEPTH:
-            raise InvalidModelError(f"function {function.name!r} is nested more than {MAX_DEPTH} deep")
-        absent = {name for name, tensor in zip(function.input, padded, strict=False) if tensor is None}
-        inner.names = {name: t for name, t in zip(function.input, padded, strict=False) if t is not None}
-        nodes = [_without(n, absent) for n in function.node] if absent else list(function.node)
-        where = f"function {function.name!r}"
-        self._nodes(nodes, list(function.output), set(), inner, body, f"{path}.{function.name}", where)
-        return [inner.lookup(name) for name in function.output]
+            raise InvalidModelError(f"function {name!r} is nested more than {MAX_DEPTH} deep")
+        outputs = list(function.proto.output)
+        self._nodes(nodes, outputs, set(), inner, body, f"{path}.{name}", f"function {name!r}")
+        return [inner.lookup(output) for output in outputs]
 
-    def _bind(self, node: onnx.NodeProto, results: list[Tensor | None], scope: Scope, source: str) -> None:
+    def _bind(self, node: onnx.NodeProto, results: list[Held | None], scope: Scope, source: str) -> None:
         if len(results) < len([name for name in node.output if name]):
             raise InvalidModelError(f"{source} has too many outputs", expected=len(results), actual=len(node.output))
         for name, tensor in zip(node.output, results, strict=False):
-            if tensor is not None:
+            if isinstance(tensor, Tensor):
                 _check_size(tensor.shape, tensor.dtype.itemsize, source)
                 if tensor.value is not None and not tensor.value.name:
                     tensor.value.name = name
@@ -483,32 +540,17 @@ class Poisoned(Exception):
     """A graph inside a node gives something unsupported, which is already reported."""
 
 
+def _complete(results: Sequence[Held | None], attributes: Attributes) -> list[Held | None]:
+    """The results, where every attribute was read."""
+    if attributes.unread():
+        raise Unsupported(f"attribute {', '.join(map(repr, attributes.unread()))}")
+    return list(results)
+
+
 def _as_tensor(result: Result, call: Call) -> Tensor | None:
     if isinstance(result, Value):
         return Tensor(result.dtype, result.shape, value=result, home=call.body)
     return result
-
-
-def _attributes(node: onnx.NodeProto, scope: Scope) -> dict[str, AttributeProto]:
-    """The node's attributes, those that refer to a function's replaced by what the caller gave."""
-    result: dict[str, AttributeProto] = {}
-    for attribute in node.attribute:
-        if not attribute.ref_attr_name:
-            result[attribute.name] = attribute
-        elif attribute.ref_attr_name in scope.references:
-            result[attribute.name] = scope.references[attribute.ref_attr_name]
-    return result
-
-
-def _without(node: onnx.NodeProto, absent: set[str]) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[:] = ["" if name in absent else name for name in node.input]
-    return copy
-
-
-def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
-    return {("" if o.domain == "ai.onnx" else o.domain): o.version for o in imports}
 
 
 def _checked_overrides(overrides: Mapping[str, int]) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ import onnx
 from onnx.defs import OpSchema
 
 from vitrify.errors import InvalidModelError
-from vitrify.frontends.onnx.body import Tensor
+from vitrify.frontends.onnx.host import Held, kind_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _formal(parameter: OpSchema.FormalParameter) -> Formal:
     )
 
 
-def check_node(signature: Signature, inputs: Sequence[Tensor | None], outputs: Sequence[str], source: str) -> None:
+def check_node(signature: Signature, inputs: Sequence[Held | None], outputs: Sequence[str], source: str) -> None:
     """Raises :class:`InvalidModelError` where a node does not fit its op."""
     given = len(inputs)
     if not signature.least_inputs <= given <= signature.most_inputs:
@@ -75,12 +75,13 @@ def check_node(signature: Signature, inputs: Sequence[Tensor | None], outputs: S
             if formal.required or (formal.variadic and formal.variable is not None):
                 raise InvalidModelError(f"{source}: input {index} is missing")
             continue
-        _check_type(formal, f"tensor({tensor.dtype.onnx})", index, variables, source)
+        _check_type(formal, kind_of(tensor), index, variables, source)
 
 
 def _check_type(formal: Formal, kind: str, index: int, variables: dict[str, str], source: str) -> None:
     if kind not in formal.types:
-        allowed = ", ".join(sorted(t for t in formal.types if t.startswith("tensor(")))
+        tensors = sorted(t for t in formal.types if t.startswith("tensor("))
+        allowed = ", ".join(tensors or sorted(formal.types))
         raise InvalidModelError(f"{source}: input {index} has the wrong type", expected=allowed, actual=kind)
     if formal.variable is None or formal.variable in formal.types:  # a type of its own, not a variable
         return
