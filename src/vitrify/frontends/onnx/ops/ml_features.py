@@ -171,7 +171,7 @@ def _looked_up(n: Call, x: Term, keys: Array, values: Array, default: Term) -> V
     unique, first = np.unique(keys[order], return_index=True)
     chosen = values[order][first]
     result = _searched(n, x, unique, chosen, default) if len(unique) else default
-    if holes.any():
+    if holes.any() and n.opset >= 4:  # before, NaN equals no key
         missing = Term(n, n.b.constant(values[np.flatnonzero(holes)[0]]))
         result = x.apply("isnan").pick(missing, result)
     return n.b.expand_to(result.value, x.value.shape)

@@ -12,7 +12,7 @@ from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.arithmetic import Term, number_term
 from vitrify.frontends.onnx.ops.ml_coupling import coupled
 from vitrify.frontends.onnx.ops.ml_features import DOMAIN, rows_of
-from vitrify.frontends.onnx.ops.ml_scores import labels_of, named, post_transform_of, side_by_side, transformed
+from vitrify.frontends.onnx.ops.ml_scores import doubled, labels_of, named, post_transform_of, transformed
 from vitrify.frontends.onnx.registry import Result, op
 from vitrify.ir.dtypes import F32, F64, I64
 from vitrify.ir.graph import Value
@@ -81,9 +81,8 @@ def linear_classifier(n: Call) -> Sequence[Result]:
 
 def _one_score(n: Call, score: Term, labels: list[int], kind: str) -> Sequence[Result]:
     if len(labels) == 2:
-        both = side_by_side(-score, score)
         label = named(n, (score > 0).cast(I64), labels)
-        return [label.value, transformed(both, kind).cast(F32).value]
+        return [label.value, doubled(score, kind, mirrored=False).cast(F32).value]
     positive = number_term(n, labels[0] if labels else 1, I64)
     label = (score > 0).pick(positive, 0)
     return [label.value, transformed(score.unsqueeze(1), kind).cast(F32).value]
@@ -141,12 +140,10 @@ def svm_classifier(n: Call) -> Sequence[Result]:
     rho, prob_a, prob_b = (_numbers(n, name) for name in ("rho", "prob_a", "prob_b"))
     n.check(rho.size >= 1 and prob_a.size == prob_b.size, f"{rho.size} rho, {prob_a.size} prob_a, {prob_b.size} prob_b")
     n.check(min(counts, default=0) >= 0, f"vectors_per_class is {counts}")
-    positive = bool((_numbers(n, "coefficients") >= 0).all())
     if sum(counts) == 0:
         a.ignore("support_vectors", "kernel_type", "kernel_params")
-        classes = max(len(labels), 1)
-        scores = _products(n, x, _folded(n, "coefficients", classes)) + float(rho[0])
-        return _decided(n, scores, scores, labels, kind, positive, proba=False, single=rho.size == 1)
+        scores = _products(n, x, _folded(n, "coefficients", max(len(labels), 1))) + float(rho[0])
+        return _decided(n, scores, _best_of(n, scores, labels), labels, kind)
     classes = len(counts)
     n.check(classes >= 2, f"{classes} classes")
     n.check(not labels or len(labels) == classes, f"{len(labels)} class labels for {classes} classes")
@@ -156,7 +153,7 @@ def svm_classifier(n: Call) -> Sequence[Result]:
     scores, votes = _votes(n, x, counts, rho)
     if prob_a.size:
         scores = _probabilities(n, scores, classes, prob_a, prob_b)
-    return _decided(n, scores, votes, labels, kind, positive, proba=prob_a.size > 0, single=rho.size == 1)
+    return _decided(n, scores, votes.reduce("argmax", 1), labels, kind)
 
 
 def _votes(n: Call, x: Term, counts: list[int], rho: Array) -> tuple[Term, Term]:
@@ -199,23 +196,21 @@ def _probabilities(n: Call, scores: Term, classes: int, prob_a: Array, prob_b: A
     return coupled(n, q, classes)
 
 
-def _decided(
-    n: Call, scores: Term, votes: Term, labels: list[int], kind: str, positive: bool, *, proba: bool, single: bool
-) -> Sequence[Result]:
-    """Labels by the votes, and the scores as they are written: one score of two classes becomes two."""
-    width = scores.value.shape[1]
-    best = votes.reduce("argmax", 1)
-    second = single and len(labels) == 2
-    if single and len(labels) == 2 and positive and not proba:
-        top = votes.reduce("max", 1)
-        label = (top >= 0.5).pick(number_term(n, labels[1], I64), named(n, best, labels))
-    elif single and len(labels) != 2:
-        label = (votes.reduce("max", 1) > 0).cast(I64)
-    else:
-        label = named(n, best, labels)
-    if width != 1 or kind == "PROBIT":
-        return [label.value, transformed(scores, kind).cast(F32).value]
-    if not second:
-        return [label.value, scores.cast(F32).value]
-    score = scores.item(1, 0)
-    return [label.value, transformed(side_by_side(-score, score), kind).cast(F32).value]
+def _decided(n: Call, scores: Term, best: Term, labels: list[int], kind: str) -> Sequence[Result]:
+    """Labels, and the scores as they are written: that of two classes becomes two."""
+    label = named(n, best, labels)
+    if scores.value.shape[1] == 1 and len(labels) == 2:
+        both = doubled(scores.item(1, 0), kind, mirrored=kind == "NONE")
+        return [label.value, both.cast(F32).value]
+    return [label.value, transformed(scores, kind).cast(F32).value]
+
+
+def _best_of(n: Call, scores: Term, labels: list[int]) -> Term:
+    """The class of the largest score; of two classes the second where any score is high enough."""
+    best = scores.reduce("argmax", 1)
+    if len(labels) != 2:
+        return best
+    top = scores.reduce("max", 1)
+    positive = bool((_numbers(n, "coefficients") >= 0).all())
+    sure = top >= 0.5 if positive else top > 0
+    return sure.pick(number_term(n, 1, I64), best)

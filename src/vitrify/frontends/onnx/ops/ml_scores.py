@@ -21,8 +21,10 @@ def post_transform_of(n: Call) -> str:
 
 
 def transformed(scores: Term, kind: str) -> Term:
-    """Scores [.., C] after the transform."""
+    """Scores [N, C] after the transform. Of one score alone only PROBIT makes another, as in onnxruntime."""
     last = scores.value.rank - 1
+    if scores.value.shape[last] == 1 and kind != "PROBIT":
+        return scores
     if kind == "LOGISTIC":
         return scores.apply("sigmoid")
     if kind == "PROBIT":
@@ -49,6 +51,15 @@ def _probit(score: Term) -> Term:
     root = ((half * half - log * (1 / 0.147)).apply("sqrt") - half).apply("sqrt")
     signed = (x < 0).pick(-root, root) * 1.41421356
     return tail.equals(0).pick(x * 0, signed)
+
+
+def doubled(score: Term, kind: str, *, mirrored: bool) -> Term:
+    """Scores of two classes [N, 2] from that of the second [N]: a probability has its complement beside it, a
+    distance (``mirrored``) its negative."""
+    if kind in ("LOGISTIC", "PROBIT"):
+        other = -score if kind == "LOGISTIC" else 1 - score
+        return transformed(side_by_side(other, score), kind)
+    return side_by_side(-score if mirrored else 1 - score, score)
 
 
 def side_by_side(*columns: Term) -> Term:
