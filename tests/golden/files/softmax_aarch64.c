@@ -1,5 +1,5 @@
-/* ---- k_nest_f49926877210 */
-void k_nest_f49926877210(char *const *bufs, const int64_t *dims, int64_t task, char *scratch) {
+/* ---- k_nest_4cd7804efc2d */
+void k_nest_4cd7804efc2d(char *const *bufs, const int64_t *dims, int64_t task, char *scratch) {
     (void)bufs; (void)dims; (void)task; (void)scratch;
     float *b0 = (float *)bufs[0];
     const float *b1 = (const float *)bufs[1];
@@ -98,7 +98,7 @@ static inline int64_t vt_max(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline double vt_real_min(double a, double b) { return a < b ? a : b; }
 static inline double vt_real_max(double a, double b) { return a > b ? a : b; }
 
-void k_nest_f49926877210(char *const *, const int64_t *, int64_t, char *);
+void k_nest_4cd7804efc2d(char *const *, const int64_t *, int64_t, char *);
 
 static const int64_t input_dims_0[] = {-1, 67};
 static const vt_arg inputs[] = {{"x0", 1, 4, 2, 0, input_dims_0}};
@@ -133,7 +133,7 @@ static void run_0(vt_run *r) {
     (void)A; (void)W; (void)dims;
     int64_t n0_n = dims[0];
     (void)n0_n;
-    /* reduce */ { char *const b[] = {r->outputs[0], r->inputs[0]}; const int64_t d[] = {n0_n}; VT_STOPS(r); if ((vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1) > 0) r->host->parallel_for(r->host->pool, k_nest_f49926877210, b, d, (vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1), r->scratch, 576, r->threads); VT_DONE(r, 0); }
+    /* reduce */ { char *const b[] = {r->outputs[0], r->inputs[0]}; const int64_t d[] = {n0_n}; VT_STOPS(r); if ((vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1) > 0) r->host->parallel_for(r->host->pool, k_nest_4cd7804efc2d, b, d, (vt_floordiv((n0_n - 1), vt_max(((n0_n + 63) / 64), 13)) + 1), r->scratch, 576, r->threads); VT_DONE(r, 0); }
 }
 
 static int64_t arena_bytes(const int64_t *dims) {

@@ -38,9 +38,10 @@ VT_FN VF VT(exp_poly)(VF r) {
 VT_FN VF VT(exp)(VF x) {
   VF z, n;
   x = VT_MIN(x, 89.0f);
-  x = VT_MAX(x, -104.0f);
+  VI gone = x < -104.0f; /* 0, which scaling would reach by an underflow that takes a hundred cycles */
+  x = VT_SEL(gone, VT_K(x, 0.0f), x);
   VF r = VT(exp_split)(x, &z, &n);
-  return VT(scale)(VT(exp_poly)(r), z, n);
+  return VT_SEL(gone, VT_K(x, 0.0f), VT(scale)(VT(exp_poly)(r), z, n));
 }
 
 VT_FN VF VT(exp2)(VF x) {

@@ -45,9 +45,10 @@ VT_FN VF VT(exp_poly)(VF r) {
 VT_FN VF VT(exp)(VF x) {
   VF z, n;
   x = VT_MIN(x, 710.0);
-  x = VT_MAX(x, -746.0);
+  VI gone = x < -746.0; /* 0, which scaling would reach by an underflow that takes a hundred cycles */
+  x = VT_SEL(gone, VT_K(x, 0.0), x);
   VF r = VT(exp_split)(x, &z, &n);
-  return VT(scale)(VT(exp_poly)(r), z, n);
+  return VT_SEL(gone, VT_K(x, 0.0), VT(scale)(VT(exp_poly)(r), z, n));
 }
 
 VT_FN VF VT(exp2)(VF x) {
