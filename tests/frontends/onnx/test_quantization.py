@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.frontends.onnx.quantized import Array, agree, compiled, floats, identical, node, scale, whole
 from tests.frontends.onnx.models import run
+from tests.frontends.onnx.quantized import Array, agree, compiled, floats, identical, node, scale, whole
 from vitrify.errors import InvalidModelError
 
 BYTES = [np.uint8, np.int8]

@@ -109,7 +109,8 @@ def qlinear_sigmoid(n: Call) -> Value:
 @op("QLinearLeakyRelu", domain=MICROSOFT)
 def qlinear_leaky_relu(n: Call) -> Value:
     x = _real(n, 0)
-    slope = n.map("mul", x, n.number(n.attributes.number("alpha", 0.01), x))
+    # Two roundings, as onnxruntime has them: rules would make one scale of two products.
+    slope = n.map("fma", x, n.number(n.attributes.number("alpha", 0.01), x), n.number(-0.0, x))
     positive = n.map("ge", x, n.number(0.0, x))
     return _stored(n, n.map("where", positive, x, slope), 3, n.value(0).dtype)
 
