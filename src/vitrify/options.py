@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
@@ -23,6 +23,10 @@ CPU_FEATURES = {
 }  # fmt: skip
 _EXTENSIBLE = "x86-64-v4"
 MOST_VALUES = 4096  # elements of an input that is a constant
+
+
+#: What ``input_shapes`` may say of an input.
+Stated = Union[Sequence[Union[int, str, None]], Sequence[Sequence[Union[int, str, None]]], None]
 
 
 class OptLevel(IntEnum):
@@ -45,7 +49,8 @@ class CompileOptions:
     - ``bf16``: products of matrices and convolutions in bfloat16 with sums in float32, and what they read
       kept in memory as bfloat16 where the machine multiplies matrices of it (AMX): about three
       significant digits, a tolerance that the caller grants.
-    - ``input_shapes``: for an input's name its dims: numbers fix them, names and None leave them open.
+    - ``input_shapes``: for an input's name its dims: numbers fix them, names and None leave them open. For a
+      sequence, the list of its elements' dims, which fixes its length; None for an optional without element.
     - ``dim_overrides``: numbers for named dims.
     - ``input_values``: for an input's name its elements (an array, or what NumPy makes one of): the input is a
       constant of the compiled form, and no input of it any more.
@@ -62,7 +67,7 @@ class CompileOptions:
     optimization_level: OptLevel = OptLevel.ALL
     accurate: bool = False
     bf16: bool = False
-    input_shapes: Mapping[str, Sequence[int | str | None]] = field(default_factory=dict)
+    input_shapes: Mapping[str, Stated] = field(default_factory=dict)
     dim_overrides: Mapping[str, int] = field(default_factory=dict)
     input_values: Mapping[str, Any] = field(default_factory=dict)
     specialize: Sequence[Mapping[str, Sequence[int]]] = ()
@@ -85,7 +90,7 @@ class CompileOptions:
                 raise _refused(name, "True or False", value)
         if self.cache_dir is not None and not isinstance(self.cache_dir, (str, os.PathLike)):
             raise _refused("cache_dir", "a path, or None", self.cache_dir)
-        _check_shapes(self.input_shapes)
+        _check_shapes(self.input_shapes, _is_stated)
         _check_overrides(self.dim_overrides)
         object.__setattr__(self, "input_values", _arrays(self.input_values))
         for shapes in self.specialize:
@@ -109,7 +114,7 @@ class CompileOptions:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         del values["cache_dir"]
         values["targets"] = self.resolved_targets()
-        values["input_shapes"] = sorted((k, tuple(v)) for k, v in self.input_shapes.items())
+        values["input_shapes"] = sorted((k, repr(_plain(v))) for k, v in self.input_shapes.items())
         values["specialize"] = [sorted((k, tuple(v)) for k, v in shapes.items()) for shapes in self.specialize]
         values["dim_overrides"] = sorted(self.dim_overrides.items())
         values["input_values"] = sorted((k, v.dtype.str, v.shape, v.tobytes()) for k, v in self.input_values.items())
@@ -147,12 +152,28 @@ def _check_target(name: object) -> None:
         raise _refused("targets", f"{_EXTENSIBLE} with + and some of {', '.join(CPU_FEATURES)}", name)
 
 
-def _check_shapes(shapes: object) -> None:
+def _plain(stated: Any) -> Any:
+    """With tuples for lists, which state the same."""
+    listed = isinstance(stated, Sequence) and not isinstance(stated, str)
+    return tuple(_plain(part) for part in stated) if listed else stated
+
+
+def _is_dims(dims: object) -> bool:
+    fitting = isinstance(dims, Sequence) and not isinstance(dims, (str, bytes))
+    return fitting and all(d is None or isinstance(d, str) or _is_size(d) for d in dims)  # type: ignore[attr-defined]
+
+
+def _is_stated(stated: object) -> bool:
+    """Dims, or None, or a list of dims for each element."""
+    elements = isinstance(stated, Sequence) and not isinstance(stated, (str, bytes)) and all(map(_is_dims, stated))
+    return stated is None or _is_dims(stated) or elements
+
+
+def _check_shapes(shapes: object, fits: Callable[[object], bool] = _is_dims) -> None:
     if not isinstance(shapes, Mapping):
         raise _refused("input_shapes", "dims by the inputs' names", shapes)
     for name, dims in shapes.items():
-        fitting = isinstance(dims, Sequence) and not isinstance(dims, (str, bytes))
-        if not fitting or not all(d is None or isinstance(d, str) or _is_size(d) for d in dims):
+        if not fits(dims):
             raise _refused(f"input_shapes[{name!r}]", "numbers, names of dims, or None", dims)
 
 

@@ -158,7 +158,7 @@ def _options_record(options: CompileOptions) -> dict[str, Any]:
     return {
         "targets": list(options.targets), "optimization_level": int(options.optimization_level),
         "accurate": options.accurate, "bf16": options.bf16,
-        "input_shapes": {k: list(v) for k, v in options.input_shapes.items()},
+        "input_shapes": dict(options.input_shapes),
         "dim_overrides": dict(options.dim_overrides),
         "specialize": [{k: list(v) for k, v in shapes.items()} for shapes in options.specialize],
     }  # fmt: skip

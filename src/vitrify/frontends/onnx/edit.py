@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,9 @@ def dim_names(model: ModelSource) -> set[str]:
     return {dim for shape in shapes for dim in shape or () if isinstance(dim, str)}
 
 
-def batch_shapes(model: ModelSource, given: Mapping[str, Sequence[int | str | None]]) -> dict[str, Shape]:
+def batch_shapes(model: ModelSource, given: Mapping[str, Any]) -> dict[str, Any]:
     """``given`` with axis 0 of every input as one named dim, ``batch``, unless ``given`` says what it is."""
-    shapes: dict[str, Shape] = {name: list(shape) for name, shape in given.items()}
+    shapes = dict(given)
     for value in _inputs(read_model(model)[0]):
         declared = _shape(value)
         if value.name not in shapes and declared:

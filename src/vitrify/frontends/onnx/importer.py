@@ -55,13 +55,14 @@ class ImportedModel:
 def import_onnx(
     model: ModelSource,
     *,
-    input_shapes: Mapping[str, Sequence[int | str | None]] | None = None,
+    input_shapes: Mapping[str, Any] | None = None,
     dim_overrides: Mapping[str, int] | None = None,
     input_values: Mapping[str, Array] | None = None,
 ) -> Graph:
     """The tensor graph of an ONNX model.
 
-    ``input_shapes`` replaces the declared shapes of inputs: a number, a name, or None for a size of its own.
+    ``input_shapes`` replaces the declared shapes of inputs: a number, a name, or None for a size of its own;
+    of a sequence it is the list of the elements' shapes, of an optional without element None.
     ``dim_overrides`` gives numbers to named sizes; ``input_values`` makes inputs constants.
     Raises :class:`~vitrify.errors.NoSuchFileError`,
     :class:`~vitrify.errors.InvalidModelError`, :class:`~vitrify.errors.ExternalDataError`,
@@ -82,7 +83,7 @@ def import_onnx(
 def load_onnx(
     model: ModelSource,
     *,
-    input_shapes: Mapping[str, Sequence[int | str | None]] | None = None,
+    input_shapes: Mapping[str, Any] | None = None,
     dim_overrides: Mapping[str, int] | None = None,
     input_values: Mapping[str, Array] | None = None,
 ) -> ImportedModel:
@@ -101,7 +102,7 @@ class Importer:
         self,
         model: onnx.ModelProto,
         reader: ArrayReader,
-        input_shapes: Mapping[str, Sequence[int | str | None]],
+        input_shapes: Mapping[str, Any],
         dim_overrides: Mapping[str, int],
         input_values: Mapping[str, Array],
     ) -> None:
@@ -253,6 +254,8 @@ class Importer:
                 )
         result: list[DimLike] = []
         for axis, size in enumerate(sizes):
+            if not (size is None or isinstance(size, (int, str))):
+                raise InvalidArgumentError(f"input_shapes of {name!r}", expected="sizes", actual=repr(size))
             if isinstance(size, bool) or (isinstance(size, int) and size < 0):
                 raise InvalidModelError(f"input {name!r} has the size {size} on axis {axis}")
             if isinstance(size, int):

@@ -200,7 +200,8 @@ def _map(value: Any, kind: str) -> dict[Any, Any]:
         for what, one, types in (("key", k, _ITEMS[key]), ("value", v, allowed)):
             if not isinstance(one, types) or isinstance(one, bool):
                 raise Problem(f"expected a dict of {key} to {item}, got the {what} {one!r}")
-            whole = types is _ITEMS["int64"] and isinstance(one, (int, np.integer))
-            if whole and not -_INTEGER_LIMIT <= int(one) < _INTEGER_LIMIT:
+            number: Any = one
+            whole = types is _ITEMS["int64"]
+            if whole and not -_INTEGER_LIMIT <= number < _INTEGER_LIMIT:
                 raise Problem(f"the {what} {one} is outside 64 bits")
     return dict(value)
