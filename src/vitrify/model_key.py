@@ -72,10 +72,26 @@ def serialized(model: object) -> bytes:
         return bytes(model)
     serialize = getattr(model, "SerializeToString", None)
     if callable(serialize):
+        _check_nesting(model)
         return bytes(serialize())
     raise ArgumentTypeError(
         "not a model", expected="a path, bytes, or an onnx.ModelProto", actual=type(model).__name__
     )
+
+
+_NESTED = 32  # graphs inside each other: protobuf reads 100 messages deep, of which each graph takes three
+
+
+def _check_nesting(model: object) -> None:
+    """Protobuf crashes on messages that are nested too deeply, so they are counted before it writes them."""
+    graphs = [model.graph] if hasattr(model, "graph") else []
+    graphs += getattr(model, "functions", ())  # they have nodes just as graphs do
+    for _ in range(_NESTED + 1):
+        attributes = [a for graph in graphs for node in graph.node for a in node.attribute]
+        graphs = [graph for a in attributes for graph in ([a.g] if a.HasField("g") else a.graphs)]
+        if not graphs:
+            return
+    raise InvalidModelError(f"the model's graphs are nested more than {_NESTED} deep")
 
 
 def _code_digest() -> str:

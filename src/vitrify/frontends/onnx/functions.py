@@ -120,7 +120,7 @@ def is_defined(domain: str, name: str, opset: int) -> bool:
 def _schema(name: str, opset: int, domain: str) -> Any:  # onnx's type stubs leave out what it says of functions
     try:
         return onnx.defs.get_schema(name, opset, domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # a name that is not UTF-8 comes as bytes
         return None
 
 
@@ -129,7 +129,9 @@ def defining_function(
 ) -> Definition | None:
     """The function through which ONNX defines the op of a node; None where it does not."""
     schema = _schema(node.op_type, opset, domain)
-    text = b"" if schema is None else _function_text(schema, node, opset, inputs, attributes)
+    if schema is None or not attributes.keys() <= schema.attributes.keys():
+        return None  # the definition would drop what it does not know
+    text = _function_text(schema, node, opset, inputs, attributes)
     if not text:
         return None
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}

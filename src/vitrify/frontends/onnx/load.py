@@ -63,7 +63,8 @@ def _parse(data: bytes, what: str) -> onnx.ModelProto:
         raise InvalidModelError(
             f"{what} is not an ONNX model, or is truncated ({len(data)} bytes)",
             expected="a serialized onnx.ModelProto",
-            hint="check that the file was downloaded completely (Git LFS pointers are a common cause)",
+            hint="check that the file was downloaded completely (Git LFS pointers are a common cause), "
+            "and that its graphs are not nested more than 32 deep",
         ) from error
     return _checked(proto, what)
 

@@ -34,7 +34,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Call, Value, float, float], Value], floa
     "affine": (_line, 1.0, 0.0),
     "leakyrelu": (lambda n, x, a, b: select_positive(n, x, _line(n, x, a, 0)), 0.01, None),
     "thresholdedrelu": (
-        lambda n, x, a, b: n.map("where", n.map("gt", x, n.number(a, x)), x, n.number(0, x)), 1.0, None,
+        lambda n, x, a, b: n.map("where", n.map("ge", x, n.number(a, x)), x, n.number(0, x)), 1.0, None,
     ),
     "scaledtanh": (lambda n, x, a, b: _line(n, n.b.map("tanh", _line(n, x, b, 0)), a, 0), 1.0, 1.0),
     "hardsigmoid": (hard_sigmoid_of, 0.2, 0.5),
