@@ -143,9 +143,8 @@ def scores_of(n: Call, a: Attended, scale: float | None) -> Value:
         n.check(isinstance(size, int), f"heads of the symbolic size {size} without a scale")
         n.check(size != 0, "heads of size 0 without a scale")
         scale = 1 / sqrt(int(str(size)))
-    query = n.map("mul", a.query, n.number(scale, a.query)) if a.query.dtype.bits >= 32 else a.query
-    scores = grouped_product(n, query, a.key, 3, a.query.dtype.compute)
-    return scores if a.query.dtype.bits >= 32 else n.map("mul", scores, n.number(scale, scores))
+    scores = grouped_product(n, a.query, a.key, 3, a.query.dtype.compute)
+    return n.map("mul", scores, n.number(scale, scores))
 
 
 def weighted(n: Call, probabilities: Value, value: Value, dtype: DType) -> Value:
