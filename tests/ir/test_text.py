@@ -109,6 +109,22 @@ def test_bodies() -> None:
     np.testing.assert_array_equal(positions, np.arange(7))
 
 
+def test_loops() -> None:
+    b, inner = Builder(), Builder()
+    size = Dim.symbol("size")
+    limit, start = parameter("limit", I64, ()), parameter("start", F32, (2,))
+    position, kept, captured = parameter("i", I64, ()), parameter("kept", F32, (size,)), parameter("c", F32, (2,))
+    longer = inner.concat([kept, captured], 0)
+    body = inner.build([position, kept, captured], [inner.constant(True), longer, position])
+    op = g.Loop(body, 1, "trips", ("size",), ("length",))
+    results = b.add(op, limit, b.constant(True), start, start, names=("last", "positions"))
+    graph = round_trip(b.build([limit, start], results, "growth"))
+    assert 'count=trips sizes=[size] names=[length]' in print_graph(graph)
+    last, positions = interpret(graph, {"limit": np.asarray(3), "start": np.ones(2, np.float32)})
+    assert last.shape == (8,)
+    np.testing.assert_array_equal(positions, np.arange(3))
+
+
 def test_large_constants_go_to_the_side_table() -> None:
     b = Builder()
     weight = np.arange(100, dtype=np.float32).reshape(10, 10)

@@ -41,6 +41,17 @@ def _scan(m: Model, trips: int) -> tuple[Value, ...]:
     return m.add(g.Scan(body, trips, 2, 1), start, fixed, x, weights)
 
 
+def _loop(m: Model) -> tuple[Value, ...]:
+    """carried: a running sum and one handed on; captured weights; stacked products."""
+    limit, start, fixed, weights = m.input(dtype=I64), m.input(3), m.input(3), m.weights(3)
+    b = Builder()
+    position = parameter("i", I64, ())
+    s, f, w = (parameter(n, F32, (3,)) for n in "sfw")
+    product = b.map("mul", b.map("add", s, f), w)
+    body = b.build([position, s, f, w], [b.constant(True), b.map("add", s, product), f, product, f])
+    return m.add(g.Loop(body, 2, "trips"), limit, m.constant(True), start, fixed, weights)
+
+
 CASES = [
     Case(r.known_branch, lambda m: _if(m, m.constant(True), m.input(4), m.input(4)), (g.If,)),
     Case(r.known_branch, lambda m: _if(m, m.constant(False), m.input(4), m.input(4)), (g.If,), name="false"),
@@ -49,6 +60,8 @@ CASES = [
     Case(r.unrepeated_scan, lambda m: _scan(m, 1), (g.Scan,), name="one"),
     Case(r.unrepeated_scan, lambda m: _scan(m, 0), (g.Scan,), name="none"),
     Case(r.invariant_carried, lambda m: _scan(m, 4)),
+    Case(r.constants_into_loops, _loop),
+    Case(r.unchanged_by_loops, _loop),
 ]
 
 
@@ -67,6 +80,22 @@ def test_constants_fold_inside_bodies() -> None:
     (node,) = graph.nodes
     assert isinstance(node.op, g.If) and len(node.inputs) == 1
     assert all(count(body, g.Map) == 0 for body in node.op.bodies)
+
+
+def test_unused_results_of_loops_go() -> None:
+    m = Model()
+    before = m.graph(_loop(m)[0])
+    after = DeadCode().run(before)
+    verify(after)
+    loop = after.nodes[-1]
+    assert isinstance(loop.op, g.Loop) and len(loop.outputs) == 2 and len(loop.op.body.outputs) == 3
+    after = optimize(before, Level.BASIC)
+    loop = after.nodes[-1]
+    assert isinstance(loop.op, g.Loop) and loop.op.carried == 1 and len(loop.op.body.inputs) == 3
+    arrays = feeds(before)
+    for limit in (0, 1, 4):
+        arrays[0] = np.asarray(limit)
+        assert_same(interpret(after, arrays), interpret(before, arrays))
 
 
 def test_unused_results_of_bodies_go() -> None:

@@ -11,7 +11,7 @@ from vitrify.ir.graph import Graph, Node, Value, make_node
 
 @dataclass(frozen=True)
 class DeadCode:
-    """Removes nodes that nothing reads, and narrows ``if`` and ``scan`` to the results that are read. Inputs
+    """Removes nodes that nothing reads, and narrows ``if``, ``scan`` and ``loop`` to the results that are read. Inputs
     of the graph stay, and so does what binds dims, which shapes may name."""
 
     name: str = "dead-code"
@@ -60,6 +60,8 @@ def _narrow(node: Node, used: list[int]) -> _Kept:
         op, inputs, results = _narrow_if(op, inputs, used)
     elif isinstance(op, g.Scan):
         op, inputs, results = _narrow_scan(op, inputs, used)
+    elif isinstance(op, g.Loop):
+        op, inputs, results = _narrow_loop(op, inputs, used)
     return _Kept(node, op, inputs, results)
 
 
@@ -103,6 +105,22 @@ def _narrow_scan(
     scanned = sum(i < op.carried + op.scanned for i in rest)
     slim = g.Scan(body, op.trips, len(states), scanned)
     return slim, tuple(inputs[i] for i in kept), tuple(outputs)
+
+
+def _narrow_loop(
+    op: g.Loop, inputs: tuple[Value, ...], used: list[int]
+) -> tuple[g.Op, tuple[Value, ...], tuple[int, ...]]:
+    """Without stacked values that nothing reads, and without captured ones. Where the loop names extents of
+    results, which shapes may show, all results stay."""
+    results = [i for i in range(len(op.body.outputs) - 1) if op.names or i < op.carried or i in used]
+    body = _pick(op.body, [0, *(1 + i for i in results)])
+    read = _read(body)
+    live = [i for i in range(1 + op.carried, len(body.inputs)) if body.inputs[i] in read]
+    kept = range(2 + op.carried)
+    if 1 + op.carried + len(live) < len(body.inputs):
+        body = replace(body, inputs=(*body.inputs[: 1 + op.carried], *(body.inputs[i] for i in live)))
+    new = op if body is op.body else replace(op, body=body)
+    return new, (*(inputs[i] for i in kept), *(inputs[1 + i] for i in live)), tuple(results)
 
 
 def _live_results(op: g.Scan, used: list[int]) -> list[int]:

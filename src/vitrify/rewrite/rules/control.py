@@ -42,6 +42,38 @@ def constants_into_scans(rw: Rewriter, op: g.Scan, inputs: tuple[Value, ...]) ->
     return rw.add(replace(op, body=body), *inputs[:first], *kept)
 
 
+@rule(g.Loop)
+def constants_into_loops(rw: Rewriter, op: g.Loop, inputs: tuple[Value, ...]) -> Results:
+    """A body holds the constants it captures, so that they fold there."""
+    first = 2 + op.carried
+    captured = inputs[first:]
+    if not any(map(_rematerialised, captured)):
+        return None
+    body = _sink(rw, op.body, captured, first - 1)
+    kept = [v for v in captured if not _rematerialised(v)]
+    return rw.add(replace(op, body=body), *inputs[:first], *kept)
+
+
+@rule(g.Loop)
+def unchanged_by_loops(rw: Rewriter, op: g.Loop, inputs: tuple[Value, ...]) -> Results:
+    """A carried value that the body hands on unchanged is a captured one."""
+    takes, gives = op.body.inputs[1:], op.body.outputs[1:]
+    fixed = [i for i in range(op.carried) if gives[i] is takes[i] and takes[i].type == inputs[2 + i].type]
+    if not fixed:
+        return None
+    kept = [i for i in range(op.carried) if i not in fixed]
+    order = [*kept, *fixed, *range(op.carried, len(takes))]
+    results = [v for i, v in enumerate(gives) if i not in fixed]
+    body = replace(
+        op.body, inputs=(op.body.inputs[0], *(takes[i] for i in order)), outputs=(op.body.outputs[0], *results),
+        output_names=(),
+    )  # fmt: skip
+    states = [inputs[2 + i] for i in order]
+    left = iter(rw.add(replace(op, body=body, carried=len(kept)), *inputs[:2], *states))
+    values = [inputs[2 + i] if i in fixed else next(left) for i in range(op.carried)]
+    return (*values, *left)
+
+
 def _rematerialised(value: Value) -> bool:
     """A constant, a size, or one of them expanded: a body can have its own for nothing."""
     node = value.node
@@ -102,4 +134,7 @@ def invariant_carried(rw: Rewriter, op: g.Scan, inputs: tuple[Value, ...]) -> Re
     return (*values, *results)
 
 
-CONTROL = [known_branch, unrepeated_scan, constants_into_branches, constants_into_scans, invariant_carried]
+CONTROL = [
+    known_branch, unrepeated_scan, constants_into_branches, constants_into_scans, constants_into_loops,
+    invariant_carried, unchanged_by_loops,
+]  # fmt: skip
