@@ -14,6 +14,7 @@ from vitrify.rewrite.common_subexpressions import CommonSubexpressions
 from vitrify.rewrite.dead_code import DeadCode
 from vitrify.rewrite.fold_affine import FoldAffine
 from vitrify.rewrite.fold_constants import FoldConstants
+from vitrify.rewrite.integer_products import IntegerProducts
 from vitrify.rewrite.layout import Layout
 from vitrify.rewrite.materialise import Materialise
 from vitrify.rewrite.merge_contracts import MergeContracts
@@ -45,6 +46,8 @@ class Pass(Protocol):
 PIPELINE: list[tuple[Level, Pass]] = [
     # Frontends leave shape arithmetic and unused values behind: clear them first, all else is faster then.
     (Level.BASIC, DeadCode()),
+    # While quantised weights are integers, before folding makes floats of them.
+    (Level.EXTENDED, IntegerProducts()),
     (Level.BASIC, FoldConstants()),
     # Patterns below are written against what this leaves: no identities, one form per movement.
     (Level.BASIC, Simplify()),

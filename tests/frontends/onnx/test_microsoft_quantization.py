@@ -145,9 +145,8 @@ def nbits(bits: int, points: str, index: bool, block: int = 32, rows: int = 24, 
 def test_weights_of_a_few_bits(bits: int, points: str, index: bool, depth: int) -> None:
     """Against the definition, in float64: onnxruntime lacks some forms, and rounds others more coarsely."""
     inputs, block = nbits(bits, points, index, depth=depth), 32
-    model, feeds = node(
-        "MatMulNBits", inputs, ("b", "s", "z", "g", "bias"), domain=MICROSOFT, K=depth, N=24, bits=bits, block_size=block
-    )
+    sizes = {"K": depth, "N": 24, "bits": bits, "block_size": block}
+    model, feeds = node("MatMulNBits", inputs, ("b", "s", "z", "g", "bias"), domain=MICROSOFT, **sizes)
     blocks = -(-depth // block)
     numbers = _unpacked(inputs["b"], bits).reshape(24, -1)[:, :depth]
     middle = np.full((24, blocks), 1 << (bits - 1), np.float64)
