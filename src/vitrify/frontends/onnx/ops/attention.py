@@ -94,8 +94,9 @@ def masked(n: Call, scores: Value, allowed: Value | None, added: Value | None) -
     return n.map("where", n.expand(allowed, scores.shape), scores, n.number(NEGATIVE_INFINITY, scores))
 
 
-def guarded_softmax(n: Call, scores: Value, sink: Value | None = None) -> Value:
-    """Softmax over the last axis; a row of -inf gives zeros. ``sink`` takes part in the sum alone."""
+def softmax_parts(n: Call, scores: Value, sink: Value | None = None) -> tuple[Value, Value]:
+    """Softmax over the last axis as powers and, for each row, what they are to be multiplied by; a row of -inf
+    gives zeros. ``sink`` takes part in the sum alone."""
     axis = scores.rank - 1
     top = n.b.reduce("max", scores, [axis], keepdims=True)
     if sink is not None:
@@ -106,8 +107,22 @@ def guarded_softmax(n: Call, scores: Value, sink: Value | None = None) -> Value:
     total = n.b.reduce("sum", powers, [axis], keepdims=True)
     if sink is not None:
         total = n.map("add", total, n.b.map("exp", n.map("sub", n.expand(sink, top.shape), top)))
-    total = n.map("where", hidden, n.number(1, total), total)
-    return n.map("div", powers, total)
+    total = n.map("where", hidden, n.number(1, total), total)  # elsewhere 1 or more
+    return powers, n.map("div", n.number(1, total), total)
+
+
+def guarded_softmax(n: Call, scores: Value, sink: Value | None = None) -> Value:
+    """As :func:`softmax_parts`, multiplied."""
+    return n.map("mul", *softmax_parts(n, scores, sink))
+
+
+def attended(n: Call, scores: Value, value: Value, dtype: DType, sink: Value | None = None) -> Value:
+    """``softmax(scores) @ value`` [B, H, L, F]; rows are multiplied after the product, where they are short."""
+    powers, factor = softmax_parts(n, scores, sink)
+    if dtype.bits < 32:
+        return weighted(n, n.b.cast(n.map("mul", powers, factor), dtype), value, dtype)
+    out = weighted(n, n.b.cast(powers, dtype), value, dtype)
+    return n.map("mul", out, n.b.cast(factor, dtype))
 
 
 def softcapped(n: Call, scores: Value, cap: float) -> Value:
@@ -231,9 +246,13 @@ def attention(n: Call) -> Sequence[Result]:
     condition, added = _given_mask(n, a.key.shape[2])
     allowed = conjunction(n, [condition, _hidden_by_position(n, a.query.shape[2], a.key.shape[2], past)])
     biased = masked(n, capped, allowed, added)
-    probabilities = n.b.cast(guarded_softmax(n, n.b.cast(biased, _precision(n, biased.dtype))), dtype)
-    out = weighted(n, probabilities, a.value, dtype)
-    shown = n.b.cast((scores, capped, biased, probabilities)[mode], dtype)
+    wide = n.b.cast(biased, _precision(n, biased.dtype))
+    if mode == 3 and n.wanted[3:4] == [True]:
+        shown = n.b.cast(guarded_softmax(n, wide), dtype)
+        out = weighted(n, shown, a.value, dtype)
+    else:
+        shown = n.b.cast((scores, capped, biased, biased)[mode], dtype)
+        out = attended(n, wide, a.value, dtype)
     return [heads_merged(n, out) if n.tensor(0).rank == 3 else out, a.key, a.value, shown]
 
 

@@ -10,8 +10,8 @@ from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.attention import (
     Attended,
     appended,
+    attended,
     conjunction,
-    guarded_softmax,
     heads_merged,
     heads_of,
     keys_allowed,
@@ -20,7 +20,6 @@ from vitrify.frontends.onnx.ops.attention import (
     same_sizes,
     scores_of,
     softcapped,
-    weighted,
 )
 from vitrify.frontends.onnx.ops.microsoft_transformer import MICROSOFT, last_axis
 from vitrify.frontends.onnx.registry import Result, op
@@ -90,8 +89,7 @@ def _finished(n: Call, a: Attended, mask: int, bias: int, past: DimLike) -> tupl
     for added in (_added(n, mask, a, past), given):
         scores = masked(n, scores, None, added)
     dtype = a.query.dtype
-    probabilities = n.b.cast(guarded_softmax(n, scores), dtype)
-    return heads_merged(n, weighted(n, probabilities, a.value, dtype)), n.b.cast(scores, dtype)
+    return heads_merged(n, attended(n, scores, a.value, dtype)), n.b.cast(scores, dtype)
 
 
 # Attention with its projection
@@ -296,8 +294,7 @@ def group_query_attention(n: Call) -> Sequence[Result]:
         n.check(bias.rank == 4, f"a bias {bias.type} of rank {bias.rank}, not 4")
         bias = n.b.pad(n.match_axis(bias, 3, lengths.most), (0, 0, 0, 0), (0, 0, 0, keys - lengths.most))
     shown = masked(n, scores, allowed, bias)
-    probabilities = n.b.cast(guarded_softmax(n, shown, _sink(n, heads)), query.dtype)
-    out = heads_merged(n, weighted(n, probabilities, a.value, query.dtype))
+    out = heads_merged(n, attended(n, shown, a.value, query.dtype, _sink(n, heads)))
     kind = n.attributes.integer("qk_output", 0)
     n.check(kind in (0, 1, 2), f"qk_output is {kind}, not 0 to 2")
     if n.wanted[3:4] == [True]:
