@@ -10,7 +10,7 @@ Complex numbers lie along an axis of 2, real and imaginary part; an axis of 1 is
 
 from __future__ import annotations
 
-from math import pi
+from math import ceil, log, pi
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from vitrify.ir.graph import Value
 
 _PRODUCT = 128  # points that one matrix product transforms; more where the number has no factor below
 _PRIME = 512  # points from which a convolution pays where there are no factors
-_FRAME = 512  # points of an STFT's frame that one product transforms: frames are then read where they lie
+_RADIX = 32  # points of the products that a larger transform is made of, at most where factors allow
 _MOST = 1 << 24  # points; tables are constants of the model
 
 
@@ -74,9 +74,10 @@ def _times(n: Call, x: Value, axis: int, factor: Array) -> Value:
 
 
 def _factor(points: int) -> int | None:
-    """The factor of the first stage: the one nearest to the square root, small enough for a product."""
+    """The factor of the first stage: the one nearest to what stages of one size would take."""
     found = [a for a in range(2, _PRODUCT + 1) if points % a == 0]
-    return min(found, key=lambda a: abs(a * a - points)) if found else None
+    wanted = log(points) / ceil(log(points) / log(_RADIX) - 1e-9)
+    return min(found, key=lambda a: abs(log(a) - wanted)) if found else None
 
 
 def _transform(n: Call, x: Value, sign: int, scale: float = 1.0) -> Value:
@@ -88,13 +89,17 @@ def _transform(n: Call, x: Value, sign: int, scale: float = 1.0) -> Value:
     a = _factor(points)
     if a is None:
         return _product(n, x, points, sign, scale) if points <= _PRIME else _bluestein(n, x, points, sign, scale)
-    b, lead = points // a, x.rank - 2
+    b, lead, real = points // a, x.rank - 2, x.shape[-1] == 1
+    bins = a // 2 + 1 if real else a
     split = n.b.reshape(x, (*x.shape[:-2], a, b, x.shape[-1]))
-    table = n.b.permute(_table(n, a, int(str(x.shape[-1])), a, sign, x.dtype), (0, 1, 3, 2))
-    first = n.b.contract(split, table, over=([lead, lead + 2], [0, 1]))  # [.., b, 2, a]
-    turned = _times(n, first, lead + 1, np.exp(sign * 1j * _angles(b, a, points)))
-    rows = n.b.permute(turned, (*range(lead), lead + 2, lead, lead + 1))  # [.., a, b, 2]
+    table = n.b.permute(_table(n, a, int(str(x.shape[-1])), bins, sign, x.dtype), (0, 1, 3, 2))
+    first = n.b.contract(split, table, over=([lead, lead + 2], [0, 1]))  # [.., b, 2, bins]
+    turned = _times(n, first, lead + 1, np.exp(sign * 1j * _angles(b, bins, points)))
+    rows = n.b.permute(turned, (*range(lead), lead + 2, lead, lead + 1))  # [.., bins, b, 2]
     second = _transform(n, rows, sign, scale)
+    if bins < a:  # bin N - k is the conjugate of bin k
+        rest = n.b.flip(n.b.slice_axis(second, lead, 1, a - bins), lead, lead + 1)
+        second = n.b.concat([second, n.map("mul", rest, n.b.constant(np.array([1, -1]), x.dtype))], lead)
     order = n.b.permute(second, (*range(lead), lead + 1, lead, lead + 2))
     return n.b.reshape(order, (*x.shape[:-2], points, 2))
 
@@ -237,7 +242,7 @@ def stft(n: Call) -> Value:
     length = _frame_length(n, x)
     window = n.b.cast(n.match(n.value(2), (length,)), dtype.compute) if n.has(2) else None
     frames = _frames(n, n.b.cast(x, dtype.compute), length)
-    if not isinstance(length, int) or length <= _FRAME:
+    if not isinstance(length, int) or length <= _PRODUCT or (length <= _PRIME and _factor(length) is None):
         table = _table(n, length, parts, _half(length) if onesided else length, -1, frames.dtype)
         if window is not None:
             table = n.map("mul", table, n.b.reshape(window, (length, 1, 1, 1)))
