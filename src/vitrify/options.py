@@ -46,6 +46,8 @@ class CompileOptions:
       ``x86-64-v4+bf16``); none for this machine's best.
     - ``optimization_level``: see :class:`OptLevel`.
     - ``accurate``: no algorithm whose rounding error is larger than plain summation's (no Winograd).
+    - ``batch_invariant``: the same bits for a request alone and inside a batch. One form for every batch size
+      gives that already, so this refuses ``specialize``, whose forms may sum in another order.
     - ``bf16``: products of matrices and convolutions in bfloat16 with sums in float32, and what they read
       kept in memory as bfloat16 where the machine multiplies matrices of it (AMX): about three
       significant digits, a tolerance that the caller grants.
@@ -66,6 +68,7 @@ class CompileOptions:
     targets: tuple[str, ...] = ()
     optimization_level: OptLevel = OptLevel.ALL
     accurate: bool = False
+    batch_invariant: bool = False
     bf16: bool = False
     input_shapes: Mapping[str, Stated] = field(default_factory=dict)
     dim_overrides: Mapping[str, int] = field(default_factory=dict)
@@ -85,7 +88,7 @@ class CompileOptions:
             levels = ", ".join(f"{known.name} = {known.value}" for known in OptLevel)
             raise _refused("optimization_level", f"one of {levels}", level)
         object.__setattr__(self, "optimization_level", OptLevel(level))
-        for name in ("accurate", "bf16", "dynamic_batch", "reuse_memory"):
+        for name in ("accurate", "batch_invariant", "bf16", "dynamic_batch", "reuse_memory"):
             if not isinstance(value := getattr(self, name), bool):
                 raise _refused(name, "True or False", value)
         if self.cache_dir is not None and not isinstance(self.cache_dir, (str, os.PathLike)):
@@ -95,6 +98,8 @@ class CompileOptions:
         object.__setattr__(self, "input_values", _arrays(self.input_values))
         for shapes in self.specialize:
             _check_shapes(shapes)
+        if self.batch_invariant and self.specialize:
+            raise _refused("specialize", "none with batch_invariant: other forms sum in other orders", self.specialize)
 
     def resolved_targets(self) -> tuple[str, ...]:
         """``targets``, with none resolved for this machine. Raises PlatformError on unknown machines and

@@ -15,7 +15,7 @@ import os
 import platform
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from vitrify.errors import InvalidArgumentError, NoSuchFileError, VitrifyError
 from vitrify.options import CompileOptions, OptLevel
 
 FORMAT = 1
+LOCAL_OPTIONS = frozenset({"cache_dir"})  # of the machine, not of the result
 KEPT_ELEMENTS = 256  # of an initializer that is never replaced: shapes, axes and the like
 MOST_BYTES = 16 << 30  # of a member, unpacked
 Array = np.ndarray[Any, Any]
@@ -155,18 +156,18 @@ def _stand_in(name: str, array: Array) -> Array:
 
 
 def _options_record(options: CompileOptions) -> dict[str, Any]:
-    return {
-        "targets": list(options.targets), "optimization_level": int(options.optimization_level),
-        "accurate": options.accurate, "bf16": options.bf16,
-        "input_shapes": dict(options.input_shapes),
-        "dim_overrides": dict(options.dim_overrides),
-        "specialize": [{k: list(v) for k, v in shapes.items()} for shapes in options.specialize],
-    }  # fmt: skip
+    record = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in LOCAL_OPTIONS}
+    record["optimization_level"] = int(options.optimization_level)
+    values = options.input_values
+    record["input_values"] = {k: {"dtype": v.dtype.str, "elements": v.tolist()} for k, v in values.items()}
+    return record
 
 
 def _options_of(record: Any) -> CompileOptions:
+    values = {k: np.array(v["elements"], v["dtype"]) for k, v in record["input_values"].items()}
     level = OptLevel(record["optimization_level"])
-    return CompileOptions(**{**record, "targets": tuple(record["targets"]), "optimization_level": level})
+    changed = {"targets": tuple(record["targets"]), "optimization_level": level, "input_values": values}
+    return CompileOptions(**{**record, **changed})
 
 
 def _versions() -> dict[str, str]:
