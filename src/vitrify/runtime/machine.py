@@ -11,40 +11,63 @@ import numpy as np
 
 from .native import NativeSession
 
-_ROUNDS = 100_000
+_ROUNDS = 20_000
+_CACHED_BYTES = 128 << 10  # the source of a copy within the first two levels of a core's cache
+_CACHED_COPIES = 50
 _COPY_BYTES = 32 << 20
-_REPEATS = 5
+_REPEATS = 20
+_LARGE_REPEATS = 5
 
 
 class Limits(NamedTuple):
-    """On ``threads`` threads: float32 multiplies and adds in registers per second, and bytes read and written
-    per second by copies of 32 MiB on each thread. What lies in caches is faster than the latter."""
+    """On ``threads`` threads: float32 multiplies and adds in registers per second, and bytes read and written per
+    second by copies, in the cores' own caches and in memory. The first two are those of one undisturbed thread,
+    times the threads."""
 
     threads: int
     flops_per_second: float
+    cached_bytes_per_second: float
     bytes_per_second: float
+
+    def seconds(self, flops: float, traffic: float) -> float:
+        """The least time for so much work in one kernel call: bytes that fit the cores' caches may come from there."""
+        cached = traffic <= self.threads << 20
+        return max(
+            flops / self.flops_per_second,
+            traffic / (self.cached_bytes_per_second if cached else self.bytes_per_second),
+        )
 
 
 _known: dict[tuple[int, str], Limits] = {}
 
 
 def limits(native: NativeSession, threads: int, target: str) -> Limits:
-    """The best of a few tries, measured once for each number of threads (about 0.1 s)."""
+    """The best of several tries, measured once for each number of threads (about 0.1 s)."""
     key = (threads, target)
     if key not in _known:
-        done = [0] * threads
+        done = 0
 
-        def multiply(index: int) -> None:
-            done[index] = native.probe(_ROUNDS)
+        def multiply(_: int) -> None:
+            nonlocal done
+            done = native.probe(_ROUNDS)
 
-        arrays = [(np.ones(_COPY_BYTES, np.uint8), np.ones(_COPY_BYTES, np.uint8)) for _ in range(threads)]
+        near = (np.ones(_CACHED_BYTES, np.uint8), np.ones(_CACHED_BYTES, np.uint8))
 
-        def copy(index: int) -> None:
-            np.copyto(*arrays[index])
+        def copy_near(_: int) -> None:
+            for _ in range(_CACHED_COPIES):
+                np.copyto(*near)
 
-        flops_time = min(_timed(multiply, threads) for _ in range(_REPEATS))
-        copy_time = min(_timed(copy, threads) for _ in range(_REPEATS))
-        _known[key] = Limits(threads, sum(done) / flops_time, 2 * threads * _COPY_BYTES / copy_time)
+        far = [(np.ones(_COPY_BYTES, np.uint8), np.ones(_COPY_BYTES, np.uint8)) for _ in range(threads)]
+
+        def copy_far(index: int) -> None:
+            np.copyto(*far[index])
+
+        flops_time = min(_timed(multiply, 1) for _ in range(_REPEATS))
+        near_time = min(_timed(copy_near, 1) for _ in range(_REPEATS))
+        far_time = min(_timed(copy_far, threads) for _ in range(_LARGE_REPEATS))
+        near_rate = threads * 2 * _CACHED_BYTES * _CACHED_COPIES / near_time
+        far_rate = threads * 2 * _COPY_BYTES / far_time
+        _known[key] = Limits(threads, threads * done / flops_time, max(near_rate, far_rate), far_rate)
     return _known[key]
 
 

@@ -105,7 +105,7 @@ _OutputMemory = ctypes.CFUNCTYPE(c_void_p, c_int32, POINTER(c_int64))
 class _Request(Structure):
     _fields_ = [
         ("inputs", POINTER(c_void_p)),
-        ("input_dims", POINTER(POINTER(c_int64))),
+        ("input_dims", POINTER(c_void_p)),
         ("output", _OutputMemory),
         ("watch", POINTER(Watch)),
     ]
@@ -450,6 +450,11 @@ class NativeSession:
         self.call: NativeCall = _function_new(addressof(method), capsule, None)
         self._address, self._table, self._model = address, library.table, library.model
         self._ranks = [len(port.dims) for port in outputs]
+        # Made once: ctypes forgets array types that nobody holds, and takes long to make them.
+        ranks = [len(port.dims) for port in inputs]
+        self._pointers = c_void_p * max(len(inputs), 1)
+        self._dims = c_int64 * max(sum(ranks), 1)
+        self._starts = [8 * sum(ranks[:index]) for index in range(len(ranks))]
 
     def run(
         self, arrays: Sequence[np.ndarray[Any, Any]], output: OutputMaker, watch: Watch | None = None
@@ -468,11 +473,10 @@ class NativeSession:
                 raised.append(error)
                 return 0
 
-        shapes = [(c_int64 * max(a.ndim, 1))(*a.shape) for a in arrays]
-        count = max(len(arrays), 1)
+        dims = self._dims(*[n for array in arrays for n in array.shape])
         request = _Request(
-            (c_void_p * count)(*[a.ctypes.data for a in arrays]),
-            (POINTER(c_int64) * count)(*[ctypes.cast(s, POINTER(c_int64)) for s in shapes]),
+            self._pointers(*[array.ctypes.data for array in arrays]),
+            self._pointers(*[addressof(dims) + start for start in self._starts]),
             _OutputMemory(memory),
             None if watch is None else ctypes.pointer(watch),
         )

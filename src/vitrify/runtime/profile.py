@@ -23,8 +23,8 @@ _MOST_EVENTS = 1 << 20  # of a session
 class KernelTime(NamedTuple):
     """The calls of one kernel in a run. ``share`` is of the run's time. ``flops`` and ``bytes`` are those of all
     calls, None where they depend on sizes that only the run knows. ``limit_fraction`` is the least time that
-    the machine needs for so many operations and bytes, divided by the time taken; above 1 where the data came
-    from caches."""
+    the machine needs for so many float32 operations and bytes (:class:`vitrify.runtime.machine.Limits`), divided
+    by the time taken. It is above 1 where work was less than counted: bfloat16, Winograd, data in a shared cache."""
 
     name: str
     nodes: tuple[str, ...]
@@ -88,7 +88,8 @@ class Profile:
         ]
         self.kernels.sort(key=lambda kernel: -kernel.nanoseconds)
         self.other_nanoseconds = self.nanoseconds - sum(k.nanoseconds for k in self.kernels)
-        self._trace = (recorder.events(), manifest.nodes, tuple(kernels), recorder.dropped)
+        known = [k._replace(flops=_known(k.flops, dims), bytes=_known(k.bytes, dims)) for k in kernels]
+        self._trace = (recorder.events(), manifest.nodes, known, recorder.dropped)
 
     def trace(self) -> list[dict[str, Any]]:
         """The run as a Chrome trace, which Perfetto opens."""
@@ -118,7 +119,7 @@ def _kernel_time(
     flops, traffic = (_amount(amount, calls, dims) for amount in (kernel.flops, kernel.bytes))
     fraction = None
     if flops is not None and traffic is not None and nanos:
-        fraction = max(flops / limits.flops_per_second, traffic / limits.bytes_per_second) / (nanos / 1e9)
+        fraction = calls * limits.seconds(flops / calls, traffic / calls) / (nanos / 1e9)
     names = tuple(_node_name(nodes[n]) for n in kernel.nodes)
     return KernelTime(kernel.name, names, calls, nanos, nanos / max(total, 1), flops, traffic, fraction)
 
@@ -128,6 +129,11 @@ def _amount(amount: Amount, calls: int, dims: Mapping[str, int]) -> int | None:
         return calls * evaluate(amount, dims)
     except (InvalidArgumentError, ArtifactError):
         return None  # sizes that only the run knows
+
+
+def _known(amount: Amount, dims: Mapping[str, int]) -> Amount:
+    found = _amount(amount, 1, dims)
+    return amount if found is None else found
 
 
 def _node_name(node: Node) -> str:

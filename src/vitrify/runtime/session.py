@@ -67,8 +67,9 @@ class ModelMetadata(NamedTuple):
 
 
 def _node_arg(port: Port | Edge) -> NodeArg:
-    shape = [dim if isinstance(dim, int) or dim.isidentifier() else None for dim in port.dims or ()]
     kind = port.type if isinstance(port, Edge) else BY_NAME[port.dtype].tensor_type
+    dims = port.dims if kind.startswith("tensor(") else None  # those of a sequence are its elements'
+    shape = [dim if isinstance(dim, int) or dim.isidentifier() else None for dim in dims or ()]
     return NodeArg(port.name, shape, kind)
 
 
@@ -97,6 +98,7 @@ class Session:
             self._refuse_memory(stated)
         self._inputs, self._outputs = manifest.inputs, manifest.outputs
         self._dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._inputs]
+        self._output_dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]
         self._positions = {port.name: index for index, port in enumerate(self._outputs)}
         weights = self.target.weights
         self._native = NativeSession(
@@ -104,7 +106,7 @@ class Session:
             None if weights is None else self.artifact.map(weights),
             self._inputs,
             self._outputs,
-            (self._dtypes, [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]),
+            (self._dtypes, self._output_dtypes),
             threads=self.threads,
             memory=Memory(limit, self._options.enable_cpu_mem_arena, self._options.shares_memory),
         )
@@ -189,7 +191,8 @@ class Session:
             recorder = Recorder(len(self.target.kernels))
         wanted = self._select(output_names)
         places = {self._positions[name]: array for name, array in arrays.items()}
-        run = WatchedRun(self._native, self._inputs, self._outputs, places, run_options, recorder)
+        dtypes = (self._dtypes, self._output_dtypes)
+        run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, places, run_options, recorder)
         result = self._watched(run, input_feed)
         if self._history is not None and recorder is not None:
             self._history.add(recorder)
@@ -218,7 +221,8 @@ class Session:
 
         machine = limits(self._native, self.threads, self.target.target)
         recorder = Recorder(len(self.target.kernels))
-        run = WatchedRun(self._native, self._inputs, self._outputs, {}, None, recorder)
+        dtypes = (self._dtypes, self._output_dtypes)
+        run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, {}, None, recorder)
         outputs = self._watched(run, feeds)
         return Profile(outputs, recorder, self.artifact.manifest, self.target.kernels, run.dims, machine)
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..artifact.dtypes import BY_NAME
 from ..artifact.manifest import Port
 from ..errors import ArgumentTypeError, BindingError, OutOfMemoryError, TerminatedError
-from .feed import Array, native_dtype, normalise
+from .feed import Array, normalise
 from .native import NativeSession, Watch
 from .run_options import RunOptions
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 class WatchedRun:
     """One run, called as the plan is: feed -> outputs, or the status of a failure.
 
-    ``places`` has arrays for outputs by number. ``dims`` are the sizes of the inputs' named dims afterwards.
+    ``dtypes`` are those of the inputs' and the outputs' arrays. ``places`` has arrays for outputs by number.
+    ``dims`` are the sizes of the inputs' named dims afterwards.
     Raises InvalidArgumentError for a feed that does not fit, BindingError for a place that does not, and
     TerminatedError when ``options.terminate`` is set already.
     """
@@ -32,6 +32,7 @@ class WatchedRun:
         native: NativeSession,
         inputs: Sequence[Port],
         outputs: Sequence[Port],
+        dtypes: tuple[Sequence[np.dtype[Any]], Sequence[np.dtype[Any]]],
         places: Mapping[int, Array],
         options: RunOptions | None,
         recorder: Recorder | None,
@@ -41,7 +42,7 @@ class WatchedRun:
         if options is not None and options.terminate:
             raise TerminatedError("the run was not begun: RunOptions.terminate is set")
         self._native, self._inputs, self._outputs, self._places = native, inputs, outputs, places
-        self._in_dtypes, self._out_dtypes = ([native_dtype(BY_NAME[p.dtype]) for p in ps] for ps in (inputs, outputs))
+        self._in_dtypes, self._out_dtypes = dtypes
         self._watch = recorder.watch if recorder is not None else Watch() if options is not None else None
         self._stop = None  # what the watch points to
         if options is not None and self._watch is not None:
