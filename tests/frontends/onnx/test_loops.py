@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ import pytest
 
 from tests.compiler.harness import COMPILER, compile_artifact
 from tests.frontends.onnx.models import Array, assert_same, run_peer
-from vitrify.errors import InvalidModelError, ShapeError, UnsupportedError
+from vitrify.errors import InvalidModelError, ShapeError, TerminatedError, UnsupportedError
 from vitrify.frontends.onnx import import_onnx
 from vitrify.ir import graph as g
 from vitrify.ir.interpret import interpret
 from vitrify.ir.verify import verify
 from vitrify.runtime.options import SessionOptions
+from vitrify.runtime.run_options import RunOptions
 from vitrify.runtime.session import Session
 
 
@@ -348,4 +350,48 @@ def test_scan_of_entries_whose_size_only_the_run_knows() -> None:
         }"""
     )
     with pytest.raises(UnsupportedError, match="only a run knows"):
+        import_onnx(proto)
+
+
+ENDLESS = """(int64 limit, float[4] x) => (float[4] y)
+{{
+  go = Constant <value = bool {{1}}> ()
+  y = Loop <body = b (int64 i, bool c, float[4] a) => (bool c2, float[4] b) {{
+    minus = Constant <value_int = -1> ()
+    c2 = {again}
+    b = Sin (a)
+  }}> ({limit}, go, x)
+}}"""
+
+
+@pytest.mark.parametrize("again", ["Identity (c)", "Greater (i, minus)"])
+@pytest.mark.parametrize("trips", ["limit", '""', "1152921504606846976"])
+def test_endless_loops_can_be_ended(again: str, trips: str) -> None:
+    text = ENDLESS.format(again=again, limit="limit" if trips == "limit" else '""' if trips == '""' else "many")
+    if trips[0] == "1":
+        text = text.replace("go =", f"many = Constant <value_int = {trips}> ()\n  go =")
+    session = Session(compile_artifact(import_onnx(model(text))))
+    options = RunOptions()
+    feeds = {"limit": np.asarray(2**60), "x": np.ones(4, np.float32)}
+    timer = threading.Timer(0.2, setattr, (options, "terminate", True))
+    timer.start()
+    with pytest.raises(TerminatedError):
+        session.run(None, feeds, options)
+    timer.join()
+    if trips == "limit":
+        (y,) = session.run(None, {**feeds, "limit": np.asarray(1)}, RunOptions())
+        np.testing.assert_allclose(y, np.sin(feeds["x"]), rtol=1e-6)
+
+
+def test_stacks_that_overflow_are_refused() -> None:
+    """2^60 entries of 16 bytes."""
+    proto = model(
+        """(float[4] x) => (float[t, 4] all)
+        {
+          go = Constant <value = bool {1}> ()
+          many = Constant <value_int = 1152921504606846976> ()
+          all = Loop <body = b (int64 i, bool c) => (bool c, float[4] y) { y = Sin (x) }> (many, go)
+        }"""
+    )
+    with pytest.raises(InvalidModelError, match="overflows"):
         import_onnx(proto)

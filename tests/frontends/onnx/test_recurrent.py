@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.compiler.harness import compile_artifact
 from tests.frontends.onnx.models import assert_same, check, one_node, run, run_peer
 from vitrify.frontends.onnx import import_onnx
 from vitrify.ir.graph import Scan
+from vitrify.runtime.options import SessionOptions
+from vitrify.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
 STEPS, BATCH, INPUT, HIDDEN = 5, 3, 4, 6
@@ -136,3 +139,29 @@ def test_dynamic_steps_and_batch() -> None:
             if name:
                 dim.dim_param = name
     check(model, feeds)
+
+
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_compiled(op: str, gates: int, direction: str) -> None:
+    """As interpreted, the same bits on one thread and two; no steps, one step, one sequence, one of no length."""
+    extras = ("bias", "lengths", "h", *(("c", "peepholes") if op == "LSTM" else ()))
+    model, feeds = network(op, gates, extras=extras, direction=direction)
+    for info in model.graph.input:
+        names = {"x": ["t", "n", ""], "lengths": ["n"]}.get(info.name, ["", "n", ""])
+        for dim, name in zip(info.type.tensor_type.shape.dim, names, strict=True):
+            if name:
+                dim.dim_param = name
+    graph = import_onnx(model)
+    artifact = compile_artifact(graph)
+    sessions = [Session(artifact, SessionOptions(intra_op_num_threads=n)) for n in (1, 2)]
+    d = 2 if direction == "bidirectional" else 1
+    for steps, lengths in [(0, [0]), (1, [1]), (1, [1, 0]), (7, [7, 3, 0, 1, 6])]:
+        batch = len(lengths)
+        given = {"x": floats(steps, batch, INPUT), "lengths": np.asarray(lengths, np.int32)}
+        given |= {k: floats(d, batch, HIDDEN, seed=9) for k in feeds if k in ("h", "c")}
+        one, two = (s.run(None, given) for s in sessions)
+        assert_same(one, run(model, given))
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True))
+        if min(lengths) > 0:
+            assert_same(one, run_peer(model, given))
