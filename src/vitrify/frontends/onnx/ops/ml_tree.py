@@ -9,9 +9,9 @@ import numpy as np
 
 from vitrify.frontends.onnx.body import Array, Body
 from vitrify.frontends.onnx.call import Call
-from vitrify.frontends.onnx.ops.arithmetic import Term, number_term, positions
+from vitrify.frontends.onnx.ops.arithmetic import Term, positions
 from vitrify.frontends.onnx.ops.ml_features import DOMAIN, rows_of
-from vitrify.frontends.onnx.ops.ml_scores import labels_of, named, post_transform_of, side_by_side, transformed
+from vitrify.frontends.onnx.ops.ml_scores import doubled, labels_of, named, post_transform_of, transformed
 from vitrify.frontends.onnx.ops.ml_tree_table import Trees, trees_of_attributes, trees_of_ensemble
 from vitrify.frontends.onnx.registry import Result, op
 from vitrify.ir.builder import parameter
@@ -204,29 +204,36 @@ def tree_ensemble_classifier(n: Call) -> Sequence[Result]:
     trees = trees_of_attributes(n, _numbers(n, "nodes_values"))
     nodes, ids, weights = _as(x, _gives(n, trees, "class"))
     n.check(bool(labels), "no class labels")
-    binary = len(labels) <= 2 and len(set(ids.tolist())) == 1
-    base = _base(n, _numbers(n, "base_values"), [1, len(labels)] if binary else [len(labels)])
-    if binary:
-        column = ids * 0
-        leaves = _leaves(n, trees, 1, nodes, column, weights, "SUM")
-        score = _aggregated(n, _walk(n, x, trees), leaves, trees, "SUM").item(1, 0)
-        if base is not None:
-            score = score + float(base[-1])
-        return _one_score(n, score, labels, kind, bool((weights >= 0).all()))
+    single = sorted(set(ids.tolist())) if len(labels) == 2 else []
+    base = _base(n, _numbers(n, "base_values"), [1] if len(single) == 1 else [len(labels)])
+    if single == [1] and base is not None:
+        n.unsupported("base values where the trees score the second of two classes alone (ONNX does not say whose)")
     leaves = _leaves(n, trees, len(labels), nodes, ids, weights, "SUM")
-    scores = _aggregated(n, _walk(n, x, trees), leaves, trees, "SUM")
+    leaf = _walk(n, x, trees)
+    scores = _aggregated(n, leaf, leaves, trees, "SUM")
     if base is not None:
         scores = scores + Term(n, n.b.constant(base.astype(x.dtype.numpy)))
-    label = named(n, scores.reduce("argmax", 1), labels)
+    if len(single) == 1:
+        return _by_one(n, scores, single[0], labels, kind, bool((weights >= 0).all()))
+    if len(labels) == 1:
+        label = (scores.item(1, 0) > 0).cast(I64)
+    else:
+        label = named(n, _best(n, scores, leaf, leaves, trees, known=base is not None), labels)
     return [label.value, transformed(scores, kind).cast(F32).value]
 
 
-def _one_score(n: Call, score: Term, labels: list[int], kind: str, positive: bool) -> Sequence[Result]:
-    """Two classes by the score of the second: a probability where no weight is negative."""
-    hit = score > (0.5 if positive else 0)
-    label = named(n, hit.cast(I64), labels) if len(labels) == 2 else hit.pick(number_term(n, 1, I64), 0)
-    if kind == "PROBIT":
-        return [label.value, transformed(score.unsqueeze(1), kind).cast(F32).value]
-    if positive:
-        return [label.value, side_by_side(1 - score, score).cast(F32).value]
-    return [label.value, transformed(side_by_side(-score, score), kind).cast(F32).value]
+def _best(n: Call, scores: Term, leaf: Term, leaves: Leaves, trees: Trees, *, known: bool) -> Term:
+    """The class of the largest score, among those that any tree or base value gives one."""
+    if known or leaves.given[trees.leaf].all():
+        return scores.reduce("argmax", 1)
+    given = Term(n, n.b.gather(n.b.constant(leaves.given), 0, leaf.value)).reduce("any", 1)
+    return given.pick(scores, float("-inf")).reduce("argmax", 1)
+
+
+def _by_one(n: Call, scores: Term, column: int, labels: list[int], kind: str, positive: bool) -> Sequence[Result]:
+    """Two classes where the trees score only one: a probability where no weight is negative. A score of the
+    first class is taken for the second's, as converters write it."""
+    score = scores.item(1, column)
+    label = named(n, (score > (0.5 if positive else 0)).cast(I64), labels)
+    both = transformed(scores, kind) if column == 1 else doubled(score, kind, mirrored=not positive)
+    return [label.value, both.cast(F32).value]
