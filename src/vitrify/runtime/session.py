@@ -293,7 +293,8 @@ class Session:
         from .batch import run_batch
 
         self._select(output_names)
-        whole = self._host is None and not any(self._taking(feed) for feed in input_feeds)
+        several = input_feeds if isinstance(input_feeds, Sequence) else ()
+        whole = self._host is None and not any(self._taking(feed) for feed in several)
         return run_batch(
             lambda feed: self.run(output_names, feed), input_feeds, max_batch_size,
             self._inputs, self._outputs, self._dtypes, whole,

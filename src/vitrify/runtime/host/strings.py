@@ -125,17 +125,14 @@ def cast_from_string(settings: Settings) -> Apply:
 def cast_to_string(settings: Settings) -> Apply:
     def apply(inputs: Sequence[Any]) -> Sequence[Any]:
         x: Array = inputs[0]
-        digits = 17 if x.dtype == np.float64 else 8
 
         def text(value: Any) -> str:
-            if x.dtype.kind in "iu":
-                return str(int(value))
-            if x.dtype.kind == "b":
+            if x.dtype.kind in "iub":
                 return str(int(value))
             number = float(value)
             if np.isnan(number):
                 return "NaN"
-            return f"{number:.{digits}g}" if np.isfinite(number) else ("INF" if number > 0 else "-INF")
+            return f"{number:.8g}" if np.isfinite(number) else ("INF" if number > 0 else "-INF")
 
         return [objects([text(v) for v in x.reshape(-1)], x.shape)]
 
