@@ -15,7 +15,7 @@ from vitrify.frontends.onnx.body import Body
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.registry import Result, op
 from vitrify.ir import graph as g
-from vitrify.ir.dims import Shape, product
+from vitrify.ir.dims import Shape, minimum, product
 from vitrify.ir.dtypes import BOOL, F32, F64, I32, I64, U64, DType
 from vitrify.ir.graph import Value
 
@@ -165,7 +165,9 @@ def multinomial(n: Call) -> Value:
     x = n.value(0)
     n.check(x.rank == 2, f"probabilities {x.type} of rank {x.rank}, not 2")
     batch, classes = x.shape
-    n.check(not isinstance(classes, int) or classes > 0, "there is no class to draw")
+    n.check(classes != 0, "there is no class to draw")
+    if not isinstance(classes, int):
+        n.assume(minimum(classes, 1), 1)
     samples = n.attributes.integer("sample_size", 1)
     n.check(samples >= 0, f"sample_size is {samples}")
     code = n.attributes.integer("dtype", 6)

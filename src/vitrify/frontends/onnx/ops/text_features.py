@@ -33,7 +33,7 @@ def tf_idf_vectorizer(n: Call) -> Value:
         for more in found[1:]:
             count = n.b.map("add", count, more)
         total = n.b.scatter(total, 1, count, n.b.constant([indexes[i] for i in numbers], I64), combiner="sum")
-    result = _weighted(n, total, size)
+    result = _weighted(n, total, indexes)
     return result if x.rank == 2 else n.b.reshape(result, (size,))
 
 
@@ -74,13 +74,17 @@ def _occurrences(n: Call, rows: Value, grams: Array, distance: int) -> Value:
     return n.b.cast(n.b.reduce("sum", n.b.cast(hit, I64), [2]), F32)
 
 
-def _weighted(n: Call, count: Value, size: int) -> Value:
+def _weighted(n: Call, count: Value, indexes: Sequence[int]) -> Value:
+    """Weights are given in the order of the pool, counts lie where ``indexes`` says."""
     mode = n.attributes.text("mode", "")
     n.check(mode in ("TF", "IDF", "TFIDF"), f"mode is {mode!r}, not TF, IDF or TFIDF")
     weights = n.attributes.numbers("weights")
-    n.check(weights is None or len(weights) >= size, f"{len(weights or ())} weights for {size} results")
+    fits = weights is None or len(weights) == len(indexes)
+    n.check(fits, f"{len(weights or ())} weights for {len(indexes)} ngram_indexes")
     if mode == "IDF":
         count = n.map("min", count, n.number(1, count))
     if mode == "TF" or weights is None:
         return count
-    return n.map("mul", count, n.b.constant(weights[:size], F32))
+    placed = np.ones(max(indexes) + 1, np.float32)
+    placed[indexes] = weights
+    return n.map("mul", count, n.b.constant(placed))
