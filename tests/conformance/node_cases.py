@@ -21,7 +21,8 @@ Cases = dict[str, list[Any]]
 Run = Callable[[onnx.ModelProto, list[Array]], list[Array]]
 
 COMPOSITE = "graphs of several nodes"
-SUPPORTED = sorted(name for domain, name in supported_ops() if domain == "")
+DOMAINS = ("", "ai.onnx.preview")
+SUPPORTED = sorted(name for domain, name in supported_ops() if domain in DOMAINS)
 
 # Case: what the refusal must say.
 REFUSED = {
@@ -50,7 +51,7 @@ def _has_row(info: onnx.ValueInfoProto) -> bool:
 def _covered(model: onnx.ModelProto) -> bool:
     """Whether all ops have rules and all types have rows."""
     graph = model.graph
-    known = all(n.domain == "" and n.op_type in SUPPORTED for n in _nodes(graph))
+    known = all(n.domain in DOMAINS and n.op_type in SUPPORTED for n in _nodes(graph))
     return known and not model.functions and all(map(_has_row, [*graph.input, *graph.output]))
 
 

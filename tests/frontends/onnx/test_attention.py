@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,15 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from tests.conformance.node_cases import check_case
+from tests.compiler.harness import COMPILER
 from tests.frontends.onnx.agreement import agree, compiled, fed, node_model
 from tests.frontends.onnx.models import assert_same, run
+from vitrify.compiler import build_artifact
 from vitrify.errors import InvalidModelError
+from vitrify.frontends.onnx import import_onnx
+from vitrify.options import CompileOptions
+from vitrify.runtime.options import SessionOptions
+from vitrify.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
 Feeds = dict[str, Array | None]
@@ -136,20 +143,18 @@ def test_causal_convolution(size: int, length: int, past: bool) -> None:
     same("CausalConvWithState", feeds, "y", "state", opset=27, activation="silu")
 
 
-def test_flex_attention_cases() -> None:
-    from onnx.backend.test.case.node import collect_testcases
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cases = [case for case in collect_testcases("FlexAttention") if len(case.model.graph.node) == 1]
-    assert len(cases) >= 10
-    for case in cases:
-        check_case(case, lambda model, inputs: run(model, _named(model, inputs)))
-        check_case(case, lambda model, inputs: compiled(model, _named(model, inputs)))
-
-
-def _named(model: onnx.ModelProto, inputs: list[Array]) -> dict[str, Array]:
-    return dict(zip([v.name for v in model.graph.input], inputs, strict=True))
+@pytest.mark.parametrize("causal", [0, 1])
+def test_bits_for_any_number_of_threads(causal: int) -> None:
+    feeds = heads(131, 67, size=37)
+    graph = import_onnx(node_model("Attention", feeds, opset=24, is_causal=causal))
+    with tempfile.TemporaryDirectory(prefix="vitrify-tests-") as folder:
+        artifact = build_artifact(graph, Path(folder, "model"), CompileOptions(), compiler=COMPILER)
+        found = set()
+        for threads in (1, 2, 5):
+            options = SessionOptions()
+            options.intra_op_num_threads = threads
+            found.add(Session(artifact, options).run(None, fed(feeds))[0].tobytes())
+    assert len(found) == 1
 
 
 def test_a_modifier_reads_what_is_around_it() -> None:

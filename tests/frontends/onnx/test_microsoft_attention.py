@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.frontends.onnx.agreement import MICROSOFT, agree, fed, node_model, peer
-from tests.frontends.onnx.models import run
+from tests.frontends.onnx.agreement import MICROSOFT, agree, compiled, fed, node_model, peer
+from tests.frontends.onnx.models import assert_same, run
 from vitrify.errors import InvalidModelError, UnsupportedError
 
 Array = np.ndarray[Any, Any]
@@ -194,6 +194,22 @@ def test_grouped_query_bias_and_sink(shape: tuple[Any, ...]) -> None:
     same("GroupQueryAttention", biased, "y", "pk", "pv", num_heads=4, kv_num_heads=2)
     sunk = feeds | {"added": None, "sink": floats(4, seed=7)}
     same("GroupQueryAttention", sunk, "y", "pk", "pv", num_heads=4, kv_num_heads=2)
+
+
+def test_grouped_query_of_sizes_of_the_run() -> None:
+    """One model for prompts and tokens, the total length an input."""
+    feeds = grouped(1, 7, [7, 4], 12)
+    cache: list[int | str | None] = ["batch", 2, "past", 16]
+    shapes = {"q": ["batch", "steps", 64], "past_k": cache, "past_v": cache, "lengths": ["batch"]}
+    shapes |= {"k": ["batch", "steps", 32], "v": ["batch", "steps", 32]}
+    attributes = {"num_heads": 4, "kv_num_heads": 2, "local_window_size": 4}
+    outputs = ("y", "present_k", "present_v")
+    model = node_model("GroupQueryAttention", feeds, outputs, domain=MICROSOFT, shapes=shapes, **attributes)
+    for shape in ((1, 7, [7, 4], 12), (6, 6, [6], 0), (1, 20, [20, 3, 8], 19), (3, 9, [9], 6)):
+        given = fed(grouped(*shape))
+        expected = peer(model, given)
+        assert_same(run(model, given), expected, atol=1e-5)
+        assert_same(compiled(model, given), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("interleaved", [0, 1])
