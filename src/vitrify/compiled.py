@@ -62,7 +62,7 @@ def fetch(
     progress: Progress | None = None,
 ) -> tuple[T, Entry]:
     """What ``load`` makes of the artifact of ``model``, and the cache's entry of it."""
-    cache = Cache(cache_dir)
+    cache = Cache(cache_dir or options.cache_dir)
     if not isinstance(model, (str, os.PathLike)):
         model = serialized(model)
     key = model_key(model, options, cache)
@@ -83,9 +83,14 @@ def _build(model: Any, options: CompileOptions, cache: Cache, progress: Progress
         ) from None
     if progress is not None:
         progress("reading the model", 0, 0)
+    shapes = options.input_shapes
+    if options.dynamic_batch:
+        from vitrify.frontends.onnx.edit import batch_shapes
+
+        shapes = batch_shapes(model, shapes)
     imported = load_onnx(
         model,
-        input_shapes=options.input_shapes,
+        input_shapes=shapes,
         dim_overrides=options.dim_overrides,
         input_values=options.input_values,
     )
@@ -97,10 +102,13 @@ def _build(model: Any, options: CompileOptions, cache: Cache, progress: Progress
         description=described.description,
         version=described.version,
         custom_metadata_map=dict(described.custom_metadata_map),
+        graph_description=described.graph_description,
     )
     compiler = Compiler(store=cache)
 
     def write(path: Path) -> None:
-        build_artifact(imported.graph, path, options, meta=meta, compiler=compiler, progress=progress)
+        build_artifact(
+            imported.graph, path, options, meta=meta, host=imported.host, compiler=compiler, progress=progress
+        )
 
     return write
