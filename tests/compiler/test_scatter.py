@@ -174,3 +174,25 @@ def test_ill_typed() -> None:
     flags = m.input(np.zeros((4, 5), bool))
     with pytest.raises(TypeRuleError, match="takes numbers"):
         m.scatter(flags, 1, m.input(np.zeros((4, 3), bool)), i, combiner="sum")
+
+
+def test_into_memory_that_nobody_reads_again() -> None:
+    """The result takes over the block of what it is scattered into, and nothing is copied."""
+    from vitrify.lower.model import lower_model
+    from vitrify.lower.target import TARGETS
+
+    def templates(again: bool) -> list[str]:
+        m = Model()
+        x, updates = m.input(sample(F32, (30, 64))), m.input(sample(F32, (8, 64), 1))
+        (i,) = _indices(m, (8,), (30,))
+        first = m.contract(x, m.constant(sample(F32, (64, 64))), over=([1], [0]))
+        second = m.scatter(m.scatter(first, 0, updates, i), 0, m.map("neg", updates), i, combiner="max")
+        m.result(m.contract(second, m.constant(sample(F32, (64, 3))), over=([1], [0])), ulps=64, scale=64)
+        if again:
+            m.result(first, ulps=64, scale=64)
+        m.check()
+        plan = lower_model(m.graph(), TARGETS["x86-64-v3"])
+        return [str(dict(call.kernel.schedule)["template"]) for call in plan.calls()]
+
+    assert templates(again=False).count("nest") == 0
+    assert templates(again=True).count("nest") == 1

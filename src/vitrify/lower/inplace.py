@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from vitrify.ir.dims import DimLike
 from vitrify.lower import loop as L
-from vitrify.lower.plan import Block, Call, Operand
+from vitrify.lower.plan import Block, Branch, Call, Instruction, Operand, Repeat
 from vitrify.lower.rewrite_loop import find, straight_code
 
 
@@ -57,6 +58,57 @@ def root_block(lies_in: dict[int, int], number: int) -> int:
 
 
 Spot = tuple[DimLike, "DimLike | None", DimLike, int]
+
+
+def without_idle_copies(instructions: Sequence[Instruction], lies_in: dict[int, int]) -> list[Instruction]:
+    """The instructions but for calls that copy a block onto itself: its result took over what it copies."""
+    kept: list[Instruction] = []
+    for i in instructions:
+        if isinstance(i, Branch):
+            then, otherwise = (tuple(without_idle_copies(part, lies_in)) for part in (i.then, i.otherwise))
+            i = replace(i, then=then, otherwise=otherwise)
+        elif isinstance(i, Repeat):
+            i = replace(i, body=tuple(without_idle_copies(i.body, lies_in)))
+        if not (isinstance(i, Call) and _onto_itself(i, lies_in) and _copies(i.kernel)):
+            kept.append(i)
+    return kept
+
+
+def _onto_itself(call: Call, lies_in: dict[int, int]) -> bool:
+    if [b.written for b in call.kernel.buffers] not in ([True, False], [False, True]):
+        return False
+    a, b = call.operands
+    arena = a.place.kind == b.place.kind == "arena" and a.place != b.place
+    return arena and a.offset == b.offset and root_block(lies_in, a.place.number) == root_block(lies_in, b.place.number)
+
+
+def _copies(kernel: L.Kernel) -> bool:
+    """Whether every element that is stored was loaded from the same position."""
+    if len({b.dtype for b in kernel.buffers}) > 1:
+        return False
+    stores = 0
+    for code in straight_code(kernel.body):
+        spots: dict[str, Spot] = {}
+        for statement in code:
+            if isinstance(statement, L.Let):
+                spot = _spot_of(statement.value, spots)
+                if spot is not None:
+                    spots[statement.register.name] = spot
+            elif isinstance(statement, L.Store):
+                stores += 1
+                here = (statement.index, statement.count, statement.stride, statement.value.type.lanes)
+                if _spot_of(statement.value, spots) != here:
+                    return False
+    return stores > 0
+
+
+def _spot_of(value: L.Data, spots: dict[str, Spot]) -> Spot | None:
+    """Where the value was loaded, unchanged but for a wider dtype in between."""
+    if isinstance(value, L.Load) and value.mask is None:
+        return (value.index, value.count, value.stride, value.type.lanes)
+    if isinstance(value, L.Convert):
+        return _spot_of(value.arg, spots)
+    return spots.get(value.name) if isinstance(value, L.Register) else None
 
 
 def _overwrites_what_it_read(kernel: L.Kernel, read: str, written: str) -> bool:

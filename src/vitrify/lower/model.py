@@ -7,7 +7,7 @@ from vitrify.ir.graph import Graph, Value
 from vitrify.lower import plan as p
 from vitrify.lower.build import Lowering, LowerOptions
 from vitrify.lower.control import lower_body
-from vitrify.lower.inplace import root_block, share_blocks
+from vitrify.lower.inplace import root_block, share_blocks, without_idle_copies
 from vitrify.lower.memory import assign_offsets
 from vitrify.lower.plan import Place, Placement, Plan, Shared
 from vitrify.lower.safe_dims import with_safe_dims
@@ -46,6 +46,7 @@ def lower_model(
         for block in low.blocks:
             block.birth, block.death = 0, len(low.instructions)
     lies_in = share_blocks(low.calls, low.blocks) if low.options.reuse else {}
+    plan.instructions = without_idle_copies(plan.instructions, lies_in)
     arena = assign_offsets([b for i, b in enumerate(low.blocks) if i not in lies_in])
     plan.arena_bytes = substitute(arena, {new: Dim.symbol(name) for new, name in low.model_names.items()})
     for inner, outer in lies_in.items():
