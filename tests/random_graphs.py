@@ -350,6 +350,26 @@ def _body(s: _Grower, inputs: list[Value], count: int, results: Callable[[_Growe
     return inner.builder.build(inputs, results(inner))
 
 
+def _sort(s: _Grower, x: Value) -> Value | None:
+    """Of integers, and of floats as they are fed: what rounds may come in another order."""
+    if x.rank == 0 or (x.dtype.is_float and x.node is not None):
+        return None
+    axis = s.one_of(range(x.rank))
+    count = s.one_of([n for n in (0, 1, x.shape[axis]) if s.size(n) <= s.size(x.shape[axis])])
+    values, positions = s.builder.sort(x, axis, count=count, descending=s.one_of([False, True]))
+    if prod(s.concrete(values.shape)) <= ELEMENTS:
+        s.pool.append(positions)
+    return values
+
+
+def _suppress(s: _Grower, x: Value) -> Value | None:
+    b, count = s.builder, s.one_of([0, 1, 3, 17])
+    boxes = b.constant(np.sort(s.array(F32, (2, count, 2, 2)), axis=2).reshape(2, count, 4))
+    order = b.iota((2, 3, count), 2)
+    valid = b.constant(s.array(I64, (2, 3)))
+    return b.suppress(boxes, order, valid, b.constant(s.one_of([0, 2, 99]), I64), b.constant(0.25, F32))
+
+
 def _if(s: _Grower, x: Value) -> Value | None:
     bodies = []
     for _ in range(2):
@@ -404,6 +424,7 @@ _STEPS: dict[str, Callable[[_Grower, Value], Value | None]] = {
     "map": _map, "cast": _cast, "permute": _permute, "expand": _expand, "reshape": _reshape, "slice": _slice,
     "pad": _pad, "flip": _flip, "window": _window, "concat": _concat, "reduce": _reduce,
     "contract": _contract, "gather": _gather, "scatter": _scatter, "bitcast": _bit_cast,
+    "sort": _sort, "suppress": _suppress,
     "constant": _constant, "iota": _iota, "dimvalue": _dim_value,
     "binddim": _bind_dim, "if": _if, "scan": _scan, "loop": _loop,
 }  # fmt: skip
