@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vitrify.artifact.directory import Content, write_artifact
@@ -93,6 +92,8 @@ class InferenceSession(Session):
 
     def _follow(self, model: Any, names: Sequence[str], settings: SessionOptions, options: CompileOptions) -> None:
         """The model needs the values of some inputs: they are compiled with the first run that has them."""
+        from dataclasses import replace
+
         from vitrify.by_value import ByValue
 
         if settings.optimized_model_filepath or settings.enable_profiling:
@@ -192,6 +193,8 @@ def from_onnx(
     ``optimization_level`` (:class:`vitrify.OptLevel`, 0 to 3) takes the place of the one in ``compile_options``.
     Raises what :class:`InferenceSession` raises.
     """
+    from dataclasses import replace
+
     from vitrify.options import CompileOptions, OptLevel
     from vitrify.options import compile_options as checked
 
@@ -225,6 +228,8 @@ def _refuse_changes(settings: SessionOptions, compile_options: object) -> None:
 
 def _changed(model: Any, settings: SessionOptions, options: CompileOptions) -> tuple[Any, CompileOptions]:
     """The model and the options of its compile as the session's options want them."""
+    from dataclasses import replace
+
     if settings.dim_overrides:
         from vitrify.frontends.onnx.edit import dim_names
 
