@@ -21,56 +21,30 @@ Shapes are tuples of :data:`vitrify.ir.dims.DimLike`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from vitrify.ir.dims import Dim, DimLike, Shape, ceildiv, floordiv, product, provably_nonnegative, symbols
-from vitrify.ir.dtypes import BOOL, F32, I64, DType, from_numpy
+from vitrify.ir.control import BindDim as BindDim
+from vitrify.ir.control import If as If
+from vitrify.ir.control import Loop as Loop
+from vitrify.ir.control import Scan as Scan
+from vitrify.ir.control import bound_dims as bound_dims
+from vitrify.ir.control import bound_inside as bound_inside
+from vitrify.ir.dims import DimLike, Shape, ceildiv, floordiv, product, provably_nonnegative
+from vitrify.ir.dtypes import BOOL, F32, I64, DType
+from vitrify.ir.node import Constant as Constant
+from vitrify.ir.node import Graph as Graph
+from vitrify.ir.node import Node as Node
+from vitrify.ir.node import Op as Op
+from vitrify.ir.node import Type as Type
+from vitrify.ir.node import TypeRuleError as TypeRuleError
+from vitrify.ir.node import Value as Value
+from vitrify.ir.node import listed, require
+from vitrify.ir.node import make_node as make_node
 from vitrify.ir.scalar import SCALAR
 
 SCATTERS = ("replace", "sum", "prod", "min", "max")
 COMBINERS = ("sum", "prod", "min", "max", "any", "all", "argmin", "argmax")
-
-
-@dataclass(frozen=True)
-class Type:
-    dtype: DType
-    shape: Shape
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
-
-
-class TypeRuleError(TypeError):
-    """An op does not fit the types of its inputs."""
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise TypeRuleError(message)
-
-
-@dataclass(frozen=True, eq=False)  # equality by fields in each structure, by identity where there are bodies
-class Op:
-    """Base of the structures. ``infer`` raises :class:`TypeRuleError`."""
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        raise TypeError(f"{type(self).__name__} describes no structure")
-
-    @property
-    def name(self) -> str:
-        return type(self).__name__.lower().rstrip("_")
-
-    @property
-    def bodies(self) -> tuple[Graph, ...]:
-        return ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +58,7 @@ class Map(Op):
         except TypeError as error:
             raise TypeRuleError(str(error)) from None
         shape = inputs[0].shape
-        require(all(t.shape == shape for t in inputs), f"{self.fn} needs equal shapes, got " + _list(inputs))
+        require(all(t.shape == shape for t in inputs), f"{self.fn} needs equal shapes, got " + listed(inputs))
         return (Type(dtype, shape),)
 
 
@@ -253,7 +227,7 @@ class Concat(Op):
                 and t.shape[:axis] == first.shape[:axis]
                 and t.shape[axis + 1 :] == first.shape[axis + 1 :]
             )
-            require(same, "concat needs equal types off its axis, got " + _list(inputs))
+            require(same, "concat needs equal types off its axis, got " + listed(inputs))
         total: DimLike = 0
         for t in inputs:
             total = total + t.shape[axis]
@@ -331,7 +305,7 @@ class Gather(Op):
         inside = bool(indices) and self.axis >= 0 and self.axis + len(indices) <= x.rank
         require(inside, f"gather of {len(indices)} axes from {self.axis} of {x}")
         same = all(i.dtype.is_int and i.shape == indices[0].shape for i in indices)
-        require(same, "gather takes integer indices of one shape, got " + _list(indices))
+        require(same, "gather takes integer indices of one shape, got " + listed(indices))
         return (Type(x.dtype, x.shape[: self.axis] + indices[0].shape + x.shape[self.axis + len(indices) :]),)
 
 
@@ -353,7 +327,7 @@ class Scatter(Op):
         inside = self.axis >= 0 and self.axis + len(indices) <= x.rank
         require(inside, f"scatter over {len(indices)} axes from {self.axis} of {x}")
         same = all(i.dtype.is_int and i.shape == indices[0].shape for i in indices)
-        require(same, "scatter takes integer indices of one shape, got " + _list(indices))
+        require(same, "scatter takes integer indices of one shape, got " + listed(indices))
         expected = Type(x.dtype, x.shape[: self.axis] + indices[0].shape + x.shape[self.axis + len(indices) :])
         require(updates == expected, f"scatter into {x} takes updates {expected}, got {updates}")
         numbers = self.combiner in ("replace", "min", "max") or x.dtype is not BOOL
@@ -404,25 +378,6 @@ class Suppress(Op):
         return (Type(BOOL, order.shape),)
 
 
-@dataclass(frozen=True, eq=False)
-class Constant(Op):
-    """``value`` is C-contiguous and never written to."""
-
-    value: np.ndarray[Any, Any]
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        return (Type(from_numpy(self.value.dtype), self.value.shape),)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Constant):
-            return False
-        a, b = self.value, other.value
-        return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-
-    def __hash__(self) -> int:
-        return hash((self.value.dtype.name, self.value.shape, self.value.tobytes()[:4096]))
-
-
 @dataclass(frozen=True)
 class Iota(Op):
     """``out[.., i, ..] = i`` along ``axis``."""
@@ -448,156 +403,11 @@ class DimValue(Op):
         return (Type(I64, ()),)
 
 
-@dataclass(frozen=True)
-class BindDim(Op):
-    """Names a run-time integer: from here on ``symbol`` stands for the input's value (an integer of rank 0),
-    which must be >= 0. The result is the input."""
-
-    symbol: str
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        (x,) = inputs
-        require(x.dtype is I64 and x.rank == 0, f"bind_dim takes an i64 of rank 0, got {x}")
-        return (x,)
-
-
-@dataclass(frozen=True, eq=False)
-class If(Op):
-    """Inputs: a bool of rank 0, then what the branches use; each branch takes all of the latter."""
-
-    then: Graph
-    otherwise: Graph
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        condition = inputs[0]
-        require(
-            condition.dtype is BOOL and condition.rank == 0, f"if takes a bool of rank 0, got {condition}"
-        )
-        types = [tuple(v.type for v in g.outputs) for g in self.bodies]
-        require(types[0] == types[1], f"branches differ: {_list(types[0])} and {_list(types[1])}")
-        for g in self.bodies:
-            require([v.type for v in g.inputs] == list(inputs[1:]), "a branch's inputs differ from the if's")
-        return types[0]
-
-    @property
-    def bodies(self) -> tuple[Graph, ...]:
-        return (self.then, self.otherwise)
-
-
-@dataclass(frozen=True, eq=False)
-class Scan(Op):
-    """``body`` repeated ``trips`` times.
-
-    Inputs: ``carried`` initial values, ``scanned`` tensors whose axis 0 has ``trips`` entries, then
-    captured values. The body takes (position i64 [], carried.., slices.., captured..) and gives
-    (carried.., stacked..). Results: the last carried values, then the stacked ones (axis 0 = ``trips``).
-    """
-
-    body: Graph
-    trips: DimLike
-    carried: int
-    scanned: int
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        carried, scanned = list(inputs[: self.carried]), inputs[self.carried : self.carried + self.scanned]
-        entries = all(t.rank > 0 and t.shape[0] == self.trips for t in scanned)
-        require(entries, f"scanned inputs need {self.trips} entries, got {_list(scanned)}")
-        slices = [Type(t.dtype, t.shape[1:]) for t in scanned]
-        expected = [Type(I64, ()), *carried, *slices, *inputs[self.carried + self.scanned :]]
-        same = [v.type for v in self.body.inputs] == expected
-        require(same, "the body's inputs differ from " + _list(expected))
-        results = [v.type for v in self.body.outputs]
-        require(results[: self.carried] == carried, "the body changes the type of a carried value")
-        return (*carried, *(Type(t.dtype, (self.trips, *t.shape)) for t in results[self.carried :]))
-
-    @property
-    def bodies(self) -> tuple[Graph, ...]:
-        return (self.body,)
-
-
-@dataclass(frozen=True, eq=False)
-class Loop(Op):
-    """``body`` repeated while a condition holds, at most as often as the limit says.
-
-    Inputs: limit i64 [], condition bool [], ``carried`` initial values, then captured values. The body takes
-    (position i64 [], carried.., captured..) and gives (condition bool [], carried.., stacked..). Results: the
-    last carried values, then the stacked ones, whose axis 0 is the number of trips.
-
-    The loop names dims as a ``BindDim`` does. In the body, ``sizes`` are the axes that carried values change:
-    their extents at the beginning of a trip. After it, ``count`` is the number of trips, and ``names`` are, in
-    order, the results' extents that the body decides: of the axes in ``sizes``, and of entries of stacked
-    values (equal in every trip, 0 without one).
-    """
-
-    body: Graph
-    carried: int
-    count: str
-    sizes: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-
-    def infer(self, inputs: Sequence[Type]) -> tuple[Type, ...]:
-        fits = 0 <= self.carried <= len(inputs) - 2 and inputs[0] == Type(I64, ()) and inputs[1] == Type(BOOL, ())
-        require(fits, f"loop takes i64[], bool[] and {self.carried} carried values or more, got {_list(inputs)}")
-        starts, captured = inputs[2 : 2 + self.carried], inputs[2 + self.carried :]
-        takes, gives = [v.type for v in self.body.inputs], [v.type for v in self.body.outputs]
-        same = takes[:1] == [Type(I64, ())] and takes[1 + self.carried :] == list(captured)
-        require(same, "the body's inputs differ from the loop's")
-        require(gives[:1] == [Type(BOOL, ())], "the body gives no bool[] first")
-        require(len(gives) > self.carried, f"the body gives {len(gives)} values, of {self.carried} carried")
-        inside = takes[1 : 1 + self.carried]
-        for start, taken, given in zip(starts, inside, gives[1:], strict=False):
-            kept = [self._fixed(t, taken) for t in (start, taken, given)]
-            require(kept[0] == kept[1] == kept[2], f"carried values differ: {_list((start, taken, given))}")
-        return self._results(inside, gives[1 + self.carried :])
-
-    def _fixed(self, type_: Type, pattern: Type) -> object:
-        """What no trip may change."""
-        sizes = [n if str(p) not in self.sizes else None for n, p in zip(type_.shape, pattern.shape, strict=False)]
-        return type_.dtype, type_.rank, sizes
-
-    def _results(self, carried: Sequence[Type], stacked: Sequence[Type]) -> tuple[Type, ...]:
-        names = iter(self.names)
-        inner = bound_inside(self.body) | set(self.sizes)
-
-        def outside(size: DimLike) -> DimLike:
-            if not any(s.name in inner for s in symbols(size)):
-                return size
-            name = next(names, None)
-            require(name is not None, f"loop names {len(self.names)} extents of its results, too few")
-            return Dim.symbol(str(name))
-
-        results = [Type(t.dtype, tuple(map(outside, t.shape))) for t in carried]
-        count = Dim.symbol(self.count)
-        results += [Type(t.dtype, (count, *map(outside, t.shape))) for t in stacked]
-        require(next(names, None) is None, f"loop names {len(self.names)} extents of its results, too many")
-        return tuple(results)
-
-    @property
-    def bodies(self) -> tuple[Graph, ...]:
-        return (self.body,)
-
-
-def bound_dims(op: Op) -> tuple[str, ...]:
-    """The dims that a node names for those that follow it."""
-    if isinstance(op, Loop):
-        return (op.count, *op.names)
-    return (op.symbol,) if isinstance(op, BindDim) else ()
-
-
-def bound_inside(graph: Graph) -> set[str]:
-    """The dims that the nodes of ``graph`` name."""
-    return {name for node in graph.nodes for name in bound_dims(node.op)}
-
-
 STRUCTURES: tuple[type[Op], ...] = (
     Map, Cast, BitCast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather, Scatter,
     Sort, Suppress, Constant, Iota, DimValue, BindDim, If, Scan, Loop,
 )  # fmt: skip
 MOVEMENT = (Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat)
-
-
-def _list(types: Iterable[Type]) -> str:
-    return ", ".join(map(str, types))
 
 
 def _negative(sizes: Sequence[DimLike]) -> list[DimLike]:
@@ -615,88 +425,6 @@ def representable(value: float | int | bool, dtype: DType) -> bool:
     if dtype.is_float:
         return True
     return value == value and dtype.min() <= value <= dtype.max() and int(value) == value
-
-
-@dataclass(eq=False)
-class Value:
-    """One SSA value. ``node`` is None for a graph's inputs. Identity is equality."""
-
-    type: Type
-    name: str = ""
-    node: Node | None = None
-    index: int = 0
-
-    @property
-    def dtype(self) -> DType:
-        return self.type.dtype
-
-    @property
-    def shape(self) -> Shape:
-        return self.type.shape
-
-    @property
-    def rank(self) -> int:
-        return len(self.type.shape)
-
-    @property
-    def constant(self) -> np.ndarray[Any, Any] | None:
-        """The array, where the value is a constant."""
-        return self.node.op.value if self.node is not None and isinstance(self.node.op, Constant) else None
-
-
-@dataclass(eq=False)
-class Node:
-    """``source`` names what the user wrote: ``"Conv 'stem.conv'"``."""
-
-    op: Op
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    source: str = ""
-
-    @property
-    def output(self) -> Value:
-        (value,) = self.outputs
-        return value
-
-
-def make_node(op: Op, inputs: Sequence[Value], source: str = "", names: Sequence[str] = ()) -> Node:
-    """A node whose results have the types that ``op`` infers. Raises :class:`TypeRuleError`."""
-    types = op.infer([v.type for v in inputs])
-    node = Node(op, tuple(inputs), (), source)
-    node.outputs = tuple(Value(t, names[i] if i < len(names) else "", node, i) for i, t in enumerate(types))
-    return node
-
-
-@dataclass(eq=False)
-class Graph:
-    """``nodes`` is in an order in which every value is defined before it is used.
-
-    ``symbols`` are the named dims, with their bounds; those of a body are its outer graph's. ``assumptions``
-    are pairs of expressions that every run must find equal (a model that is only defined there).
-    """
-
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    nodes: list[Node]
-    name: str = ""
-    symbols: dict[str, Dim] = field(default_factory=dict)
-    assumptions: list[tuple[DimLike, DimLike]] = field(default_factory=list)
-    output_names: tuple[str, ...] = ()
-
-    def walk(self) -> Iterator[Node]:
-        """All nodes, those of bodies after the node that holds them."""
-        for node in self.nodes:
-            yield node
-            for body in node.op.bodies:
-                yield from body.walk()
-
-    def users(self) -> dict[Value, list[Node]]:
-        """The nodes of this graph (not of its bodies) that read each value, once per use."""
-        result: dict[Value, list[Node]] = {}
-        for node in self.nodes:
-            for value in node.inputs:
-                result.setdefault(value, []).append(node)
-        return result
 
 
 def windows(extent: DimLike, size: int, stride: int, dilation: int, *, ceil: bool = False) -> DimLike:
