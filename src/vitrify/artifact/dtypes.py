@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 class DType(NamedTuple):
     """``carrier`` is the NumPy type of the raw bits. ``extension`` is the ml_dtypes name of a type
-    that NumPy lacks, else empty. 4-bit integers take one byte per element."""
+    that NumPy lacks, else empty. Integers of 4 and 2 bits take one byte per element."""
 
     name: str
     itemsize: int
@@ -41,6 +41,8 @@ DTYPES = (
     DType("i4", 1, "int8", "int4", "int4"),
     DType("u4", 1, "uint8", "uint4", "uint4"),
     DType("bool", 1, "bool", "bool"),
+    DType("i2", 1, "int8", "int2", "int2"),
+    DType("u2", 1, "uint8", "uint2", "uint2"),
 )
 
 BY_NAME = {dtype.name: dtype for dtype in DTYPES}

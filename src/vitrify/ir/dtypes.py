@@ -48,10 +48,10 @@ class DType:
 
     @property
     def compute(self) -> DType:
-        """The type arithmetic happens in: narrow floats compute in f32, 4-bit integers in 8 bits."""
+        """The type arithmetic happens in: narrow floats compute in f32, integers of 4 and 2 bits in 8."""
         if self.is_float and self.bits < 32:
             return F32
-        if self.bits == 4:
+        if self.bits < 8:
             return I8 if self.kind is Kind.SIGNED else U8
         return self
 
@@ -112,6 +112,8 @@ def _rows() -> tuple[DType, ...]:
         ("i4", s, 4, "int4", "int4", 0, 0),
         ("u4", u, 4, "uint4", "uint4", 0, 0),
         ("bool", Kind.BOOL, 8, "bool", "bool", 0, 0),
+        ("i2", s, 2, "int2", "int2", 0, 0),
+        ("u2", u, 2, "uint2", "uint2", 0, 0),
     ]
     return tuple(DType(n, i, k, b, o, p, e, m) for i, (n, k, b, o, p, e, m) in enumerate(specs))
 
@@ -119,7 +121,7 @@ def _rows() -> tuple[DType, ...]:
 DTYPES = _rows()
 (
     F64, F32, F16, BF16, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ,
-    I64, I32, I16, I8, U64, U32, U16, U8, I4, U4, BOOL,
+    I64, I32, I16, I8, U64, U32, U16, U8, I4, U4, BOOL, I2, U2,
 ) = DTYPES  # fmt: skip
 
 BY_NAME = {t.name: t for t in DTYPES}

@@ -6,7 +6,7 @@ Conventions every compiled form shares:
   taken in f64 and rounded, so the oracle is nearer to the exact value than any bound in the scalar table;
 - sums, products and contractions of floats accumulate in f64 here (the compiled form: f32, f64 for f64);
 - casts of floats to integers truncate and saturate, NaN gives 0 (ONNX leaves both undefined; inside the range
-  all agree); 4-bit integers are reached through 8 bits, of which the low 4 are kept; casts between integers
+  all agree); integers of 4 and 2 bits are reached through 8 bits, of which the low ones are kept; casts between integers
   wrap; casts to narrow floats go through f32;
 - integer division by zero gives 0; nothing here warns.
 """
@@ -174,7 +174,7 @@ def narrow(x: Array, dtype: DType) -> Array:
     """``x`` (of ``dtype.compute`` or wider) rounded to ``dtype``: floats through f32, integers wrap."""
     if dtype.is_float and dtype.bits < 32:
         x = np.asarray(x).astype(np.float32)
-    elif dtype.bits == 4:
+    elif dtype.bits < 8:
         x = np.asarray(x).astype(dtype.compute.numpy)
     return np.asarray(x).astype(dtype.numpy)
 
@@ -190,7 +190,7 @@ def cast(x: Array, dtype: DType, *, saturate: bool = True) -> Array:
         return _to_f8(widen(x, source).astype(np.float32), dtype, saturate)
     if dtype.is_float or not source.is_float:
         return narrow(widen(x, source), dtype)
-    if dtype.bits == 4:
+    if dtype.bits < 8:
         return narrow(_saturated(widen(x, source), dtype.compute), dtype)
     return _saturated(widen(x, source), dtype)
 

@@ -263,7 +263,7 @@ class Emitter:
         if fn in ("quotient", "floormod") or (fn == "fmod" and not dtype.is_float):
             self._check_divisor(node, args[1])
         result = self.apply(fn, *args)
-        if dtype.bits == 4 and not SCALAR[fn].predicate:
+        if dtype.bits < 8 and not SCALAR[fn].predicate:
             result = self.let(self.convert(self.let(L.Convert(result, dtype)), dtype.compute))
         return result
 

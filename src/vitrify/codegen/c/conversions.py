@@ -24,9 +24,9 @@ def conversion(printer: KernelPrinter, text: str, source: VType, to: DType, satu
         name = defs.type(VType(target, lanes))
         return f"({name})({value})" if lanes == 1 else f"__builtin_convertvector({value}, {name})"
 
-    if origin.bits == 4:  # only the low half of the byte counts
+    if origin.bits < 8:  # only the low bits of the byte count
         byte = I8 if origin.min() else U8
-        wrapped = _wrap4(printer, text, byte, lanes)
+        wrapped = _wrapped(printer, text, byte, lanes, origin.bits)
         return wrapped if to is byte else conversion(printer, wrapped, VType(byte, lanes), to, saturate)
     if to is BOOL:
         if origin.is_float and origin.bits < 32:
@@ -40,9 +40,9 @@ def conversion(printer: KernelPrinter, text: str, source: VType, to: DType, satu
         value = text if origin is F32 else plain(text, F32)
         mode = "" if saturate or to.bits > 8 else "_nosat"
         return _vmath_cast(printer, value, F32, to, lanes, mode)
-    if to.bits == 4:
+    if to.bits < 8:
         whole = conversion(printer, text, source, I8 if to.min() else U8, saturate)
-        return _wrap4(printer, whole, to, lanes)
+        return _wrapped(printer, whole, to, lanes, to.bits)
     if origin.is_float and to.is_int:
         return f"{defs.function(f'to_{to.name}', source)}({text})"
     return plain(text, to)
@@ -63,8 +63,9 @@ def _vmath_cast(printer: KernelPrinter, text: str, origin: DType, to: DType, lan
     return f"{function}({text})"
 
 
-def _wrap4(printer: KernelPrinter, byte: str, to: DType, lanes: int) -> str:
-    name = printer.defs.type(VType(to, lanes))
+def _wrapped(printer: KernelPrinter, byte: str, to: DType, lanes: int, bits: int) -> str:
+    """The low ``bits`` of a byte, their sign in the others."""
+    name, gap = printer.defs.type(VType(to, lanes)), 8 - bits
     if lanes == 1:
-        return f"({name})((({name})({byte} << 4)) >> 4)"
-    return f"(({byte} << 4) >> 4)"
+        return f"({name})((({name})({byte} << {gap})) >> {gap})"
+    return f"(({byte} << {gap}) >> {gap})"

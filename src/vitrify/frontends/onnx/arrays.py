@@ -123,10 +123,11 @@ def _count(text: str, key: str, what: str) -> int:
 
 
 def _decode(data: memoryview, dtype: DType, shape: tuple[int, ...], name: str) -> Array:
-    if dtype.bits == 4:
-        pairs = np.frombuffer(data, np.uint8)
-        nibbles = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(-1)[: prod(shape)].astype(np.int8)
-        signed = np.where(nibbles > 7, nibbles - 16, nibbles) if dtype.min() else nibbles
+    if dtype.bits < 8:
+        packed, span = np.frombuffer(data, np.uint8), 1 << dtype.bits
+        parts = np.stack([packed >> shift & (span - 1) for shift in range(0, 8, dtype.bits)], axis=-1)
+        numbers = parts.reshape(-1)[: prod(shape)].astype(np.int8)
+        signed = np.where(numbers >= span // 2, numbers - span, numbers) if dtype.min() else numbers
         return signed.astype(dtype.numpy).reshape(shape)
     if dtype.is_bool:
         return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(shape) != 0)

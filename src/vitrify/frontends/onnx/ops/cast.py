@@ -7,7 +7,7 @@ from vitrify.frontends.onnx.body import Contents, Tensor
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.symbolic import elementwise
 from vitrify.frontends.onnx.registry import op, symbolic
-from vitrify.ir.dtypes import BOOL, I8, U4, U8, DType
+from vitrify.ir.dtypes import BOOL, I8, U2, U4, U8, DType
 from vitrify.ir.graph import Value
 
 _EARLY_NAMES = {"FLOAT": 1, "UINT8": 2, "INT8": 3, "UINT16": 4, "INT16": 5, "INT32": 6, "INT64": 7, "BOOL": 9,
@@ -28,8 +28,8 @@ def _convert(n: Call, dtype: DType) -> Value | Tensor:
     x = n.tensor(0)
     if x.dtype is dtype:
         return x
-    if x.dtype.is_float and dtype is U4:  # negative numbers keep their low 4 bits
-        return n.b.cast(n.b.cast(n.value(0), I8), U4)
+    if x.dtype.is_float and dtype in (U4, U2):  # negative numbers keep their low bits
+        return n.b.cast(n.b.cast(n.value(0), I8), dtype)
     return n.b.cast(n.value(0), dtype, saturate=saturate)
 
 
