@@ -136,6 +136,16 @@ def test_fused_gemm(activation: str) -> None:
     same("FusedGemm", feeds, transA=1, transB=1, alpha=0.5, beta=2.0, activation=activation, activation_alpha=0.25)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (4, 4), (2, 3, 5, 5), (0, 3, 3)])
+def test_inverse(shape: tuple[int, ...]) -> None:
+    """The first row has a zero on the diagonal, so that rows are exchanged."""
+    x = floats(*shape)
+    if shape[-1] > 1:
+        x[..., 0, 0] = 0
+    expected = np.linalg.inv(x)
+    agree(node_model("Inverse", {"x": x}, domain=MICROSOFT), {"x": x}, rtol=1e-3, atol=1e-4, expected=[expected])
+
+
 def test_triangle() -> None:
     same("Trilu", {"x": floats(2, 4, 5), "k": np.array(1, np.int64)}, upper=0)
 
