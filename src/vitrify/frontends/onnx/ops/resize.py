@@ -79,8 +79,8 @@ def _coordinates(n: Call, line: Line, transform: str) -> Term:
     return centred
 
 
-def _nearest(n: Call, x: Value, line: Line, at: Term, mode: str) -> Value:
-    """One gather, or a movement where the positions repeat or step evenly."""
+def _nearest_index(n: Call, line: Line, at: Term, mode: str) -> Term:
+    """The element that each output position takes: i64[out]."""
     low = at.apply("floor")
     rest = at - low
     if mode == "ceil":
@@ -89,16 +89,32 @@ def _nearest(n: Call, x: Value, line: Line, at: Term, mode: str) -> Value:
         low = low + (rest > 0.5).cast(F32)
     elif mode == "round_prefer_ceil":
         low = low + (rest >= 0.5).cast(F32)
-    index = folded(low.clip(0, size_term(n, line.size, F32) - 1).cast(I64))
-    known = held(index)
-    axis, size = line.axis, line.size
-    if known is not None and len(known) and isinstance(size, int):
-        times, step = len(known) // size, int(known[1] - known[0]) if len(known) > 1 else 1
-        if len(known) == size * times and np.array_equal(known, np.arange(len(known)) // times):
-            return repeated(n, x, axis, times)
-        if step > 0 and np.array_equal(known, known[0] + step * np.arange(len(known))):
-            return n.b.slice_axis(x, axis, int(known[0]), len(known), step)
-    return n.b.gather(x, axis, index.value)
+    return folded(low.clip(0, size_term(n, line.size, F32) - 1).cast(I64))
+
+
+def _moved(n: Call, x: Value, line: Line, index: Term) -> Value | None:
+    """A movement, where the positions repeat or step evenly."""
+    known, axis, size = held(index), line.axis, line.size
+    if known is None or not len(known) or not isinstance(size, int):
+        return None
+    times, step = len(known) // size, int(known[1] - known[0]) if len(known) > 1 else 1
+    if len(known) == size * times and np.array_equal(known, np.arange(len(known)) // times):
+        return repeated(n, x, axis, times)
+    if step > 0 and np.array_equal(known, known[0] + step * np.arange(len(known))):
+        return n.b.slice_axis(x, axis, int(known[0]), len(known), step)
+    return None
+
+
+def _gathered(n: Call, x: Value, indices: dict[int, Term]) -> Value:
+    """Axes by positions, neighbours in one gather."""
+    while indices:
+        axis = last = min(indices)
+        while last + 1 in indices:
+            last += 1
+        group = [indices.pop(a) for a in range(axis, last + 1)]
+        places = [t.unsqueeze(*(k for k in range(len(group)) if k != i)).value for i, t in enumerate(group)]
+        x = n.b.gather(x, axis, *n.broadcast(*places))
+    return x
 
 
 def repeated(n: Call, x: Value, axis: int, times: int) -> Value:
@@ -171,6 +187,7 @@ def resized(n: Call, x: Value, lines: Sequence[Line], method: Method) -> Value:
     narrow = method.mode != "nearest" and dtype is not F64
     out = n.b.cast(x, F32) if narrow else x
     outside: Term | None = None
+    chosen: dict[int, Term] = {}
     for line in sorted(lines, key=_growth):
         at = _coordinates(n, line, method.transform)
         if method.transform == "tf_crop_and_resize":
@@ -180,9 +197,14 @@ def resized(n: Call, x: Value, lines: Sequence[Line], method: Method) -> Value:
         elif method.mode == "linear" and not method.antialias:
             at = at.clip(0, size_term(n, line.size, F32) - 1)
         if method.mode == "nearest":
-            out = _nearest(n, out, line, at, method.nearest)
+            index = _nearest_index(n, line, at, method.nearest)
+            moved = _moved(n, out, line, index)
+            out = out if moved is None else moved
+            if moved is None:
+                chosen[line.axis] = index
         else:
             out = _joined(n, out, line, at, method)
+    out = _gathered(n, out, chosen)
     if outside is not None:
         value = method.outside if out.dtype.is_float else int(method.outside)
         out = outside.pick(Term(n, n.number(value, out)), Term(n, out)).value
