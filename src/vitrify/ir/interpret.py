@@ -6,8 +6,8 @@ Conventions every compiled form shares:
   taken in f64 and rounded, so the oracle is nearer to the exact value than any bound in the scalar table;
 - sums, products and contractions of floats accumulate in f64 here (the compiled form: f32, f64 for f64);
 - casts of floats to integers truncate and saturate, NaN gives 0 (ONNX leaves both undefined; inside the range
-  all agree); integers of 4 and 2 bits are reached through 8 bits, of which the low ones are kept; casts between integers
-  wrap; casts to narrow floats go through f32;
+  all agree); integers of 4 and 2 bits are reached through 8 bits, of which the low ones are kept; casts between
+  integers wrap; casts to narrow floats go through f32;
 - integer division by zero gives 0; nothing here warns.
 """
 

@@ -31,13 +31,16 @@ def test_ties_and_saturation(dtype: Any) -> None:
     agree("QuantizeLinear", {"x": floats(7, 13) * 300, "s": scale(0.037), "z": np.asarray(5, dtype)})
 
 
-@pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4])
-def test_four_bits(dtype: Any) -> None:
-    low, high = (-8, 7) if dtype is ml_dtypes.int4 else (0, 15)
+RANGES = {ml_dtypes.int4: (-8, 7), ml_dtypes.uint4: (0, 15), ml_dtypes.int2: (-2, 1), ml_dtypes.uint2: (0, 3)}
+
+
+@pytest.mark.parametrize("dtype", RANGES, ids=lambda d: d.__name__)
+def test_four_and_two_bits(dtype: Any) -> None:
+    low, high = RANGES[dtype]
     x = edges()
     for point in (low, 1, high):
         want = np.clip(np.rint(x) + point, low, high).astype(np.int8).astype(dtype)
-        model, feeds = node("QuantizeLinear", {"x": x, "s": scale(1), "z": np.asarray(point, dtype)}, ("z",))
+        model, feeds = node("QuantizeLinear", {"x": x, "s": scale(1), "z": np.asarray(point, dtype)}, ("z",), version=25)
         for got in (run(model, feeds), compiled(model, feeds)):
             assert got[0].dtype == want.dtype
             identical([got[0].astype(np.int8)], [want.astype(np.int8)])
