@@ -108,6 +108,20 @@ def test_dynamic_sizes() -> None:
         assert_same(session.run(None, fed), run_peer(model, fed), rtol=1e-5, atol=1e-5)
 
 
+def test_dynamic_scatter_elements() -> None:
+    shapes = {"x": ["n", "m"], "i": ["k", "l"], "u": ["k", "l"]}
+
+    def fed(n: int, m: int, k: int, count: int) -> dict[str, Array]:
+        return {"x": floats(n, m), "i": integers(max(n, 1), k, count), "u": floats(k, count, seed=1)}
+
+    model = one_node("ScatterElements", fed(4, 5, 3, 5), shapes=shapes, opset=18, reduction="add")
+    session = compile_graph(import_onnx(model))
+    for feeds in (fed(4, 5, 3, 5), fed(4, 5, 9, 2), fed(1, 1, 0, 1), fed(70, 40, 60, 33)):
+        assert_same(session.run(None, feeds), run_peer(model, feeds), rtol=1e-5, atol=1e-5)
+    with pytest.raises(IndexOutOfRangeError):
+        session.run(None, fed(4, 5, 3, 6))
+
+
 @pytest.mark.parametrize("mode", ["linear", "circular"])
 @pytest.mark.parametrize("axis", [1, -2, 3])
 def test_tensor_scatter(axis: int, mode: str) -> None:

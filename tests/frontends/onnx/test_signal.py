@@ -237,3 +237,18 @@ def test_mel_weight_matrix(bands: int, points: int, rate: int, low: float, high:
     agree(model, feeds, run_peer(model, feeds)[0], 1e-6)
     held = one_node("MelWeightMatrix", {}, constants={**constants, **feeds}, names=names)
     agree(held, {}, run_peer(model, feeds)[0], 1e-6)
+
+
+def test_stft_of_any_signal() -> None:
+    """Batch, length and step are the run's; a signal shorter than a frame is refused."""
+    window = np.hanning(400).astype(np.float32)
+    feeds = {"x": floats(1, 1000, 1), "s": np.array(160)}
+    model = one_node("STFT", feeds, constants={"w": window}, names=["x", "s", "w"], shapes={"x": ["b", "t", 1]})
+    session = compile_graph(import_onnx(model))
+    for shape, step in (((1, 1000, 1), 160), ((2, 400, 1), 7), ((0, 500, 1), 33)):
+        x = floats(*shape)
+        wanted = _frames(x, step, 400, window, True)
+        assert_same(session.run(None, {"x": x, "s": np.array(step)}), [wanted], rtol=0, atol=1e-4)
+    for length, step in ((399, 160), (100, 1), (1000, 0), (1000, -3)):
+        with pytest.raises(VitrifyError):
+            session.run(None, {"x": floats(1, length, 1), "s": np.array(step)})

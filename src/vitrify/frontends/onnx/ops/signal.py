@@ -17,7 +17,7 @@ import numpy as np
 from vitrify.frontends.onnx.body import Array
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.registry import op
-from vitrify.ir.dims import DimLike, floordiv, maximum
+from vitrify.ir.dims import DimLike, floordiv, maximum, minimum, provably_nonnegative
 from vitrify.ir.dtypes import F64, I64, DType
 from vitrify.ir.graph import Value
 
@@ -220,6 +220,8 @@ def _frames(n: Call, x: Value, length: DimLike) -> Value:
     extent = x.shape[1]
     too_short = isinstance(extent, int) and isinstance(length, int) and length > extent
     n.check(not too_short, f"frames of {length} for a signal of {extent}")
+    if not provably_nonnegative(extent - length):
+        n.assume(minimum(0, extent - length), 0)
     if isinstance(step, int) and isinstance(length, int):
         return n.b.permute(n.b.window(x, [1], [length], [step], [1]), (0, 1, 3, 2))
     hop = n.b.cast(n.b.reshape(n.value(1), ()), I64)
