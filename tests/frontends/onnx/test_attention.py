@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -86,6 +87,14 @@ def test_dtypes(dtype: Any) -> None:
     feeds = heads(5, 9, dtype=dtype)
     same("Attention", feeds, rtol=1e-2 if dtype is np.float16 else 1e-9, is_causal=1)
     same("Attention", feeds, rtol=1e-2 if dtype is np.float16 else 1e-5, softmax_precision=1)
+
+
+def test_bf16() -> None:
+    narrow = heads(5, 9, dtype=ml_dtypes.bfloat16)
+    wide: Feeds = {name: np.asarray(array, np.float32) for name, array in narrow.items()}
+    (exact,) = reference(node_model("Attention", wide, opset=24, is_causal=1), wide)
+    model = node_model("Attention", narrow, opset=24, is_causal=1)
+    agree(model, narrow, rtol=2**-6, atol=2**-6, expected=[exact.astype(ml_dtypes.bfloat16)])
 
 
 @pytest.mark.parametrize("past", [0, 1, 6])

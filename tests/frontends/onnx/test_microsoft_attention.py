@@ -121,6 +121,22 @@ def test_multi_head(mask: str, past: int, unidirectional: int) -> None:
     same("MultiHeadAttention", feeds, *outputs, num_heads=HEADS, unidirectional=unidirectional)
 
 
+@pytest.mark.parametrize(("batch", "steps"), [(2, 0), (0, 3), (1, 1)])
+def test_empty_sizes(batch: int, steps: int) -> None:
+    same("Attention", projection(batch, steps), num_heads=HEADS, unidirectional=1)
+
+
+def test_scores_as_a_result_and_wider_values() -> None:
+    feeds: Feeds = {"q": floats(2, 3, 12), "k": floats(2, 5, 12, seed=1), "v": floats(2, 5, 18, seed=2)}
+    same("MultiHeadAttention", feeds, num_heads=HEADS, scale=0.2)
+    same("MultiHeadAttention", feeds | {"v": floats(2, 5, 12)}, "y", "", "", "qk", num_heads=HEADS)
+
+
+def test_half_precision() -> None:
+    feeds: Feeds = {name: floats(2, 5, 12, seed=i).astype(np.float16) for i, name in enumerate("qkv")}
+    agree(node_model("MultiHeadAttention", feeds, domain=MICROSOFT, num_heads=HEADS), feeds, rtol=2e-3, atol=1e-3)
+
+
 def grouped(
     steps: int,
     total: int,

@@ -58,6 +58,15 @@ def test_skip_normalization(op: str, shape: tuple[int, ...]) -> None:
     same(op, full, "y", "", "", "sum", epsilon=0.01)
 
 
+@pytest.mark.parametrize("op", ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"])
+def test_skip_normalization_of_halves(op: str) -> None:
+    shapes = {"x": (2, 3, 8), "s": (2, 3, 8), "g": (8,)}
+    feeds: dict[str, Array | None] = {
+        k: floats(*s, seed=i).astype(np.float16) for i, (k, s) in enumerate(shapes.items())
+    }
+    agree(node_model(op, feeds, domain=MICROSOFT), feeds, rtol=4e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("skip", [(1, 3, 8), (3, 8)])
 def test_a_skip_without_batch(skip: tuple[int, ...]) -> None:
     feeds: dict[str, Array | None] = {"x": floats(2, 3, 8), "s": floats(*skip, seed=1), "g": floats(8, seed=2)}
@@ -70,7 +79,10 @@ def test_layer_normalization_before_opset_17(axis: int) -> None:
     if axis == 1:
         feeds["g"] = floats(3, 7, seed=1)
     for op in ("LayerNormalization", "SimplifiedLayerNormalization"):
-        agree(node_model(op, feeds, axis=axis, epsilon=1e-3, opset=13), feeds)
+        agree(
+            node_model(op, feeds, ("y", "", "inverse") if op[0] == "L" else ("y", "inverse"), axis=axis, opset=13),
+            feeds,
+        )
 
 
 @pytest.mark.parametrize("positions", [None, 1, 2])
