@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ...errors import ShapeError
 from .ops import Apply, Array, Failure, Settings, host_op, objects
+from .re2 import Pattern, PatternError
 
 
 @host_op("StringConcat")
@@ -68,30 +68,17 @@ def split(settings: Settings) -> Apply:
     return apply
 
 
-#: What RE2 has none of, in Python's spelling.
-_NOT_RE2 = re.compile(r"(?:\\\\)*(\(\?(?:[=!>(#]|<[=!]|P[=>])|\\[1-9]|[*+?}]\+)")
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern of RE2. Raises :class:`Failure` for one that is none."""
-    outside = re.sub(r"\[\^?\]?(?:\\.|[^\]\\])*\]", "[]", pattern)  # classes hold no constructs
-    found = _NOT_RE2.search(outside)
-    if found:
-        lacking = f"{found.group(1)!r}, which RE2 lacks"
-        raise Failure(f"pattern {pattern!r}", expected="a regular expression of RE2", actual=lacking)
-    try:
-        return re.compile(pattern.replace(r"\z", r"\Z"), re.ASCII)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise Failure(f"pattern {pattern!r}", expected="a regular expression of RE2", actual=str(error)) from None
-
-
 @host_op("RegexFullMatch")
 def regex(settings: Settings) -> Apply:
-    match = compile_pattern(settings.text("pattern", "")).fullmatch
+    text = settings.text("pattern", "")
+    try:
+        pattern = Pattern(text)
+    except PatternError as error:
+        raise Failure(f"pattern {text!r}", expected="a regular expression of RE2", actual=str(error)) from None
 
     def apply(inputs: Sequence[Any]) -> Sequence[Any]:
         x: Array = inputs[0]
-        return [np.array([match(s) is not None for s in x.reshape(-1)], bool).reshape(x.shape)]
+        return [np.array([pattern.fullmatch(s) for s in x.reshape(-1)], bool).reshape(x.shape)]
 
     return apply
 
