@@ -14,9 +14,13 @@ import numpy as np
 
 from tests.compiler import test_movement, test_random, test_reduce
 from tests.compiler.harness import Model, Objects, compile_graph, sample
+from vitrify.errors import TerminatedError
 from vitrify.ir.dims import Dim
 from vitrify.ir.dtypes import BOOL, F32, I64, U8
 from vitrify.lower.target import Target
+from vitrify.runtime.options import SessionOptions
+from vitrify.runtime.run_options import RunOptions
+from vitrify.runtime.session import Session
 from vitrify.toolchain.zig import Compiler, sanitizer_libraries
 
 SANITIZERS = ("address", "undefined")
@@ -71,6 +75,45 @@ def gathers(compiler: Compiler) -> None:
         raise AssertionError("a position outside its axis was not reported")
 
 
+def sorts(compiler: Compiler) -> None:
+    """All three algorithms, and boxes, over sizes that end inside vectors and blocks."""
+    m = Model()
+    n = Dim.symbol("n")
+    x = m.input(sample(F32, (2, 5)), (2, n))
+    m.result(*m.sort(x, 1), *m.sort(x, 1, count=n // 3, descending=True))
+    places = m.sort(m.map("lt", x, m.scalar(0, x)), 1, count=n // 2, descending=True)[1]
+    m.result(places, m.sort(m.permute(x, [1, 0]), 0, count=n // 2)[1])
+    boxes = m.input(sample(F32, (1, 5, 4)), (1, n, 4))
+    order, valid = m.iota((1, 2, n), 2), m.constant([[99, 3]], I64)
+    m.result(m.suppress(boxes, order, valid, m.constant(50, I64), m.constant(0.1, F32)))
+    sizes = (0, 1, 15, 16, 17, 63, 64, 65, 500)
+    m.check(*({"x0": sample(F32, (2, s)), "x1": sample(F32, (1, s, 4))} for s in sizes), compiler=compiler)
+
+
+def watched(compiler: Compiler) -> None:
+    """Runs that are timed, ended, or write where they are told, with each way of keeping memory."""
+    m = Model()
+    x = m.input(sample(F32, (3, 5)), (Dim.symbol("n"), 5))
+    m.result(test_reduce.softmax(m, x, 1), m.reduce("sum", m.map("exp", x), (0,)))
+    made = compile_graph(m.graph(), compiler=compiler)
+    name = made.get_outputs()[0].name
+    stopped = RunOptions()
+    vars(stopped)["stop"].value = 1  # as if another thread set terminate just after the run began
+    for options in ({}, {"share_memory": True}, {"enable_cpu_mem_arena": False}, {"share_memory": True}):
+        session = Session(made.artifact, SessionOptions(intra_op_num_threads=2, **options))
+        for rows in (17, 1, 0, 300):
+            values, place = sample(F32, (rows, 5)), np.zeros((rows, 5), np.float32)
+            expected = session.run([name], {"x0": values})[0]
+            session.run_into([name], {"x0": values}, {name: place}, RunOptions())
+            np.testing.assert_array_equal(place, expected)
+            session.run_with_profiling({"x0": values})
+            try:
+                session.run(None, {"x0": values}, stopped)
+            except TerminatedError:
+                continue
+            raise AssertionError("the run did not end")
+
+
 def main(number: int, count: int) -> int:
     os.environ.pop("LD_PRELOAD", None)  # for this process alone, not for the C compiler
     compiler = SanitizingCompiler(store=Objects())
@@ -78,6 +121,8 @@ def main(number: int, count: int) -> int:
     movement(compiler, (3, 3, 17))
     reductions(compiler)
     gathers(compiler)
+    sorts(compiler)
+    watched(compiler)
     done = 0
 
     def run(case: test_random.Case) -> None:

@@ -52,6 +52,7 @@ CASES = [
         gone=(g.Permute,),
         name="view",
     ),
+    Case(r.sort_constants, lambda m: m.sort(m.weights(3, 4), 1, count=2), gone=(g.Sort,)),
     Case(r.evaluate_constants, lambda m: m.map("add", m.weights(3), m.iota((3,), 0, F32)), name="positions"),
     Case(r.move_one_number, _fill, gone=(g.Reshape,), dims=(("n", 4),)),
     Case(r.move_one_number, lambda m: m.pad(m.fill(0.0, F32, (2,)), (1,), (1,), 0.0), gone=(g.Pad,), name="pad"),

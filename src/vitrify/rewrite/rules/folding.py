@@ -59,6 +59,17 @@ def evaluate_constants(rw: Rewriter, op: Op, inputs: tuple[Value, ...]) -> Resul
     return rw.constant(array, result.dtype)
 
 
+@rule(g.Sort)
+def sort_constants(rw: Rewriter, op: g.Sort, inputs: tuple[Value, ...]) -> Results:
+    """Few constant elements in order -> two constants."""
+    array = known_array(inputs[0])
+    types = op.infer([inputs[0].type])
+    if array is None or not all(is_static(t.shape) for t in types) or array.size > _SMALL:
+        return None
+    found = evaluate_node(make_node(op, inputs, rw.source), [array], {})
+    return tuple(rw.constant(a, t.dtype) for a, t in zip(found, types, strict=True))
+
+
 @rule(g.Expand)
 def expand_small_integers(rw: Rewriter, op: g.Expand, inputs: tuple[Value, ...]) -> Results:
     """Shapes and indices: a repeated integer of few elements is a constant."""
@@ -202,6 +213,7 @@ def select_by_constant(rw: Rewriter, op: g.Map, inputs: tuple[Value, ...]) -> Re
 FOLDING = [
     compute_before_expanding,
     evaluate_constants,
+    sort_constants,
     move_one_number,
     expand_small_integers,
     constant_dim,
