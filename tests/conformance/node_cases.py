@@ -21,8 +21,8 @@ Cases = dict[str, list[Any]]
 Run = Callable[[onnx.ModelProto, list[Array]], list[Array]]
 
 COMPOSITE = "graphs of several nodes"
-DOMAINS = ("", "ai.onnx.preview")
-SUPPORTED = sorted(name for domain, name in supported_ops() if domain in DOMAINS)
+DOMAINS = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training")
+SUPPORTED = sorted({name for domain, name in supported_ops() if domain in DOMAINS})
 
 # Case: what the refusal must say.
 REFUSED = {
