@@ -94,3 +94,11 @@ def test_loops_inside_loops_and_branches() -> None:
     op = g.Loop(body([("t", I64, ()), ("total", F32, (N,)), ("limit", I64, ())], outer), 1, "outer")
     m.result(*m.add(op, limit, c, x, limit), ulps=8, scale=300)
     m.check(*({**m.feeds, "x0": np.asarray(k), "x1": np.asarray(c)} for k in (0, 1, 5) for c in (False, True)))
+
+
+def test_a_number_of_trips_that_alone_is_read() -> None:
+    m = Model()
+    limit, stop = m.input(np.asarray(5, np.int64)), m.input(np.asarray(9), dtype=F32)
+    running(m, limit, stop, m.input(sample(F32, (3,)), (N,)))
+    m.result(m.dim(Dim.symbol("trips")))
+    m.check(*({**m.feeds, "x0": np.asarray(k)} for k in (0, 1, 9)))

@@ -8,6 +8,7 @@ import pytest
 from tests.rewrite.checks import Case, Model, assert_same, check_rule, count, feeds
 from vitrify.ir import graph as g
 from vitrify.ir.builder import Builder, parameter
+from vitrify.ir.dims import Dim
 from vitrify.ir.dtypes import BOOL, F32, I64
 from vitrify.ir.graph import Graph, Type, Value
 from vitrify.ir.interpret import interpret
@@ -96,6 +97,17 @@ def test_unused_results_of_loops_go() -> None:
     for limit in (0, 1, 4):
         arrays[0] = np.asarray(limit)
         assert_same(interpret(after, arrays), interpret(before, arrays))
+
+
+def test_loops_stay_where_their_number_of_trips_is_shown() -> None:
+    m = Model()
+    x = m.input(4)
+    _loop(m)
+    assert count(DeadCode().run(m.graph(m.map("neg", x))), g.Loop) == 0
+    trips = m.dim(Dim.symbol("trips"))
+    after = DeadCode().run(m.graph(trips))
+    verify(after)
+    assert count(after, g.Loop) == 1
 
 
 def test_unused_results_of_bodies_go() -> None:

@@ -108,7 +108,7 @@ class GraphPrinter:
         known = dict(self._symbols[-1]) if self._symbols else {}
         found = [s for dim in graph.symbols.values() for s in symbols(dim)]
         outermost = not self._symbols
-        found += sorted(_used(graph), key=lambda s: s.name) if outermost else []
+        found += sorted(used_symbols(graph), key=lambda s: s.name) if outermost else []
         for symbol in found:
             if symbol.name not in known:
                 known[symbol.name] = symbol
@@ -194,7 +194,7 @@ def element_text(element: Any) -> str:
     return "bits:0x" + bits.hex()
 
 
-def _used(graph: Graph) -> set[Symbol]:
+def used_symbols(graph: Graph) -> set[Symbol]:
     """Every symbol in the types and fields of a graph and its bodies."""
     found: set[Symbol] = set()
     pending, seen = [graph], set()

@@ -226,12 +226,13 @@ class Partitioner:
         for user in self.users.get(value, []):
             if user not in self.live:
                 continue
-            result = user.outputs[0]
-            grows = _grows(user, value)
             if user in self.step_of:
                 homes.add(self.step_of[user])
-                again |= grows
-            elif result in self.materialised:
+                again |= bool(user.outputs) and _grows(user, value)
+                continue
+            result = user.outputs[0]
+            grows = _grows(user, value)
+            if result in self.materialised:
                 homes.add(user)
                 again |= grows
             else:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from vitrify.ir import graph as g
 from vitrify.ir.graph import Graph, Node, Value, make_node
+from vitrify.ir.text import used_symbols
 
 
 @dataclass(frozen=True)
 class DeadCode:
     """Removes nodes that nothing reads, and narrows ``if``, ``scan`` and ``loop`` to the results that are read. Inputs
-    of the graph stay, and so does what binds dims, which shapes may name."""
+    of the graph stay, and so does what binds dims that shapes may name."""
 
     name: str = "dead-code"
 
@@ -21,7 +22,7 @@ class DeadCode:
         needed = set(graph.outputs)
         kept: list[_Kept] = []
         for node in reversed(graph.nodes):
-            if not g.bound_dims(node.op) and needed.isdisjoint(node.outputs):
+            if needed.isdisjoint(node.outputs) and not _binds(node, graph, kept):
                 continue
             entry = _narrow(node, [i for i, v in enumerate(node.outputs) if v in needed])
             kept.append(entry)
@@ -30,6 +31,14 @@ class DeadCode:
         if len(kept) == len(graph.nodes) and all(entry.op is entry.node.op for entry in kept):
             return graph
         return _rebuilt(graph, kept)
+
+
+def _binds(node: Node, graph: Graph, kept: Sequence[_Kept]) -> bool:
+    """Whether the node names dims that stay: a loop's do where something after it shows them."""
+    if not isinstance(node.op, g.Loop):
+        return bool(g.bound_dims(node.op))
+    shown = used_symbols(replace(graph, nodes=[entry.node for entry in kept]))
+    return any(symbol.name in g.bound_dims(node.op) for symbol in shown)
 
 
 @dataclass(frozen=True)
