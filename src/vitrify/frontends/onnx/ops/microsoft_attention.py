@@ -226,8 +226,9 @@ def _cached(n: Call, past: Value | None, new: Value, lengths: _Lengths) -> Value
     fresh = n.map("where", n.map("lt", behind, count), n.map("add", first, behind), n.map("add", first, count))
     fresh = n.map("where", n.map("lt", lengths.past, n.b.constant(0, I32)), nowhere, fresh)
     place = n.map("where", n.map("lt", at, lengths.past), old, fresh)
-    rows = n.b.permute(n.b.concat(parts, 2), (0, 2, 1, 3))
-    return n.b.permute(n.b.gather(rows, 0, n.b.iota(shape, 0, I32), place), (0, 2, 1, 3))
+    every = (batch, heads, keys)
+    place = n.b.expand_to(n.b.unsqueeze(place, 1), every)
+    return n.b.gather(n.b.concat(parts, 2), 0, n.b.iota(every, 0, I32), n.b.iota(every, 1, I32), place)
 
 
 def _turned(n: Call, parts: list[Value], lengths: _Lengths) -> list[Value]:
