@@ -228,6 +228,53 @@ def test_wrong_bindings() -> None:
         other.run_with_iobinding(binding)
 
 
+def test_places_are_checked_by_every_run() -> None:
+    session = vitrify.InferenceSession(layers())
+    frozen = np.zeros((7, 16), np.float32)
+    frozen.flags.writeable = False
+    flipped = np.zeros((16, 7), np.float32).T
+    for wrong in (np.zeros((7, 16), np.float16), np.zeros((6, 16), np.float32), flipped, frozen):
+        with pytest.raises(BindingError, match="output 'y'"):
+            session.run_into(None, {"x": X}, {"y": wrong})
+
+
+def test_shapes_that_follow_fed_values() -> None:
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    inputs = [info("x", ["N", 16]), info("axes", [1], TensorProto.INT64)]
+    graph = helper.make_graph([node], "g", inputs, [info("y", ["M"])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = vitrify.InferenceSession(model)
+    for axis in (0, 1):
+        whole = np.round(4 * X)  # whose sums are exact
+        feed = {"x": whole, "axes": np.array([axis])}
+        expected = whole.sum(axis)
+        np.testing.assert_array_equal(session.run(["y"], feed, vitrify.RunOptions())[0], expected)
+        np.testing.assert_array_equal(session.run_with_profiling(feed).outputs[0], expected)
+        np.testing.assert_array_equal(session.run_batch(None, [feed])[0][0], expected)
+        binding, place = session.io_binding(), np.zeros(expected.shape, np.float32)
+        for name, value in feed.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_ortvalue_output("y", vitrify.OrtValue.ortvalue_from_numpy(place))
+        session.run_with_iobinding(binding)
+        np.testing.assert_array_equal(place, expected)
+        binding.bind_ortvalue_output("y", vitrify.OrtValue.ortvalue_from_numpy(np.zeros(expected.shape, np.int8)))
+        with pytest.raises(BindingError, match="memory of float32"):
+            session.run_with_iobinding(binding)
+    with pytest.raises(InvalidArgumentError, match="axes"):
+        session.run_batch(None, [{"x": X}])
+    assert "axes" in repr(session) and session.end_profiling() == ""
+
+
+def test_profiles_of_specialised_models() -> None:
+    options = vitrify.CompileOptions(specialize=[{"x": [7, 16]}])
+    session = vitrify.InferenceSession(layers(), compile_options=options)
+    for rows in (7, 5):
+        profile = session.run_with_profiling({"x": X[:rows]})
+        nodes = " ".join(n for k in profile.kernels for n in k.nodes)
+        assert all(f"product{k}" in nodes and f"softmax{k}" in nodes for k in range(3))
+        assert 0 < sum(k.calls for k in profile.kernels) < len(session.target.kernels)
+
+
 def test_runs_on_other_threads() -> None:
     session = vitrify.InferenceSession(layers())
     done, found = threading.Semaphore(0), []

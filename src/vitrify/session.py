@@ -101,7 +101,8 @@ class InferenceSession(Session):
                 [f"optimized_model_filepath or enable_profiling where shapes follow values: {', '.join(names)}"],
                 hint="give these values with CompileOptions.input_values",
             )
-        self._options, self._host, self._history, self._inputs, self._outputs = settings, None, None, (), ()
+        self._options, self._host, self._history = settings, None, None
+        self._inputs, self._outputs, self._dtypes = (), (), []
 
         def open_session(values: Mapping[str, Any]) -> InferenceSession:
             known = replace(options, input_values={**options.input_values, **values})
@@ -110,6 +111,11 @@ class InferenceSession(Session):
         self._by_value = ByValue(model, names, open_session)
         self._positions = {arg.name: index for index, arg in enumerate(self._by_value.outputs)}
         self.run = self._run_by_value  # type: ignore[method-assign]  # no cost for models that need none of this
+
+    def __repr__(self) -> str:
+        if self._by_value is None:
+            return super().__repr__()
+        return f"{type(self).__name__}(compiled for each set of values of {', '.join(self._by_value.names)})"
 
     def _run_by_value(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None

@@ -59,11 +59,8 @@ class WatchedRun:
 
         def output(index: int, shape: tuple[int, ...]) -> Array:
             place = self._places.get(index)
-            if place is not None and place.shape != shape:
-                raise BindingError(
-                    f"output {self._outputs[index].name!r}", expected=f"memory of shape {list(shape)}",
-                    actual=list(place.shape),
-                )  # fmt: skip
+            if place is not None:
+                _check_place(self._outputs[index].name, place, shape, self._out_dtypes[index])
             if place is None or any(np.may_share_memory(place, array) for array in arrays):
                 try:
                     place = np.empty(shape, self._out_dtypes[index])
@@ -90,3 +87,13 @@ class WatchedRun:
             place[...] = value
             found[index] = place
         return found
+
+
+def _check_place(name: str, place: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """What is written there natively must lie inside the array."""
+    if place.shape != shape:
+        raise BindingError(f"output {name!r}", expected=f"memory of shape {list(shape)}", actual=list(place.shape))
+    if place.dtype != dtype:
+        raise BindingError(f"output {name!r}", expected=f"memory of {dtype}", actual=place.dtype)
+    if not (place.flags.c_contiguous and place.flags.aligned and place.flags.writeable):
+        raise BindingError(f"output {name!r}", expected="contiguous, aligned memory that can be written")
