@@ -40,7 +40,8 @@ def test_four_and_two_bits(dtype: Any) -> None:
     x = edges()
     for point in (low, 1, high):
         want = np.clip(np.rint(x) + point, low, high).astype(np.int8).astype(dtype)
-        model, feeds = node("QuantizeLinear", {"x": x, "s": scale(1), "z": np.asarray(point, dtype)}, ("z",), version=25)
+        inputs = {"x": x, "s": scale(1), "z": np.asarray(point, dtype)}
+        model, feeds = node("QuantizeLinear", inputs, ("z",), version=25)
         for got in (run(model, feeds), compiled(model, feeds)):
             assert got[0].dtype == want.dtype
             identical([got[0].astype(np.int8)], [want.astype(np.int8)])
@@ -200,3 +201,24 @@ def test_bad_input(op: str, inputs: dict[str, Any], attributes: dict[str, Any], 
     model, feeds = node(op, inputs, **attributes)
     with pytest.raises(InvalidModelError, match=message):
         run(model, feeds)
+
+
+@pytest.mark.parametrize("left", BYTES)
+@pytest.mark.parametrize("right", BYTES)
+def test_padding_is_the_zero_point_on_every_target(left: Any, right: Any) -> None:
+    from vitrify.options import CPU_FEATURES
+    from vitrify.runtime.cpu import detect, supported_targets
+
+    names = supported_targets(detect())
+    if "x86-64-v4" in names and CPU_FEATURES["vnni"] <= detect().features:
+        names.append("x86-64-v4+vnni")
+    for channels in (3, 33):
+        inputs = {
+            "x": whole(left, 2, channels, 9, 7), "xs": scale(0.02), "xz": left(100),
+            "w": whole(right, 12, channels, 3, 3), "ws": np.linspace(0.01, 0.03, 12).astype(np.float32),
+            "wz": np.full(12, 0 if right is np.int8 else 128, right), "ys": scale(2.4), "yz": left(9),
+        }  # fmt: skip
+        model, feeds = node("QLinearConv", inputs, set(inputs) - {"x"}, pads=[1, 2, 1, 0])
+        want = run(model, feeds)
+        for name in names:
+            identical(compiled(model, feeds, (name,)), want)

@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 
 def dtype_of(code: int) -> DType | None:
-    """The row of an ONNX element type, None where there is none (strings, complex, float8e8m0, floats of 6 and 4 bits)."""
+    """The row of an ONNX element type, None where there is none (strings, complex, e8m0, floats of 6 and 4 bits)."""
     return BY_ONNX.get(dtype_name(code))
 
 
