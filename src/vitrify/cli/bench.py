@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitrify.cli.compile import artifact_of, counted
-from vitrify.cli.feeds import Feed, make_feed
+from vitrify.cli.feeds import Feed, make_feed, tensor_ports
 from vitrify.options import CompileOptions
 from vitrify.runtime.threads import default_threads
 
@@ -42,7 +42,7 @@ def bench_model(
 
     threads = threads or default_threads()
     artifact = artifact_of(model, CompileOptions(bf16=bf16))
-    feed = make_feed(artifact.manifest.inputs, files, 0 if seed is None else seed, shapes, dims)
+    feed = make_feed(tensor_ports(artifact.manifest), files, 0 if seed is None else seed, shapes, dims)
     session = vitrify.InferenceSession(artifact.path, vitrify.SessionOptions(intra_op_num_threads=threads))
     runs: dict[str, Run] = {"vitrify": lambda: session.run(None, feed)}
     if model.is_file():

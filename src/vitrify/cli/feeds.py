@@ -11,13 +11,24 @@ from typing import Any
 import numpy as np
 
 from vitrify.artifact.dtypes import BY_NAME
-from vitrify.artifact.manifest import Port
+from vitrify.artifact.manifest import Manifest, Port
 from vitrify.cli.compile import dims_of, shapes_of
 from vitrify.errors import InvalidArgumentError, NoSuchFileError, OutOfMemoryError
 from vitrify.runtime.feed import native_dtype
 
 _DEFAULT_DIM = 1
 Feed = dict[str, np.ndarray[Any, Any]]
+
+
+def tensor_ports(manifest: Manifest) -> tuple[Port, ...]:
+    """The inputs of a model that has tensors of numbers alone. Raises InvalidArgumentError for other models."""
+    if manifest.host is not None:
+        kinds = [f"{edge.name}: {edge.type}" for edge in (*manifest.host.inputs, *manifest.host.outputs)]
+        raise InvalidArgumentError(
+            "a model with strings, sequences or optionals", expected="inputs and outputs that are tensors of numbers",
+            actual=", ".join(kinds), hint="run it from Python with vitrify.InferenceSession",
+        )  # fmt: skip
+    return manifest.inputs
 
 
 def make_feed(

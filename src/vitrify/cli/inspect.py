@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitrify.artifact.amounts import evaluate
-from vitrify.artifact.manifest import Manifest, Port, Target
+from vitrify.artifact.manifest import Edge, Manifest, Port, Target
 from vitrify.cli.compile import artifact_of, counted, dims_of, scaled
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CompileOptions
@@ -51,15 +51,19 @@ def describe(manifest: Manifest, dims: Mapping[str, int]) -> dict[str, Any]:
         "vitrify": manifest.vitrify,
         "meta": {**manifest.meta._asdict(), "custom_metadata_map": dict(manifest.meta.custom_metadata_map)},
         "dims": dict(dims),
-        "inputs": [_port(port) for port in manifest.inputs],
-        "outputs": [_port(port) for port in manifest.outputs],
+        "inputs": [_port(port) for port in (manifest.host or manifest).inputs],
+        "outputs": [_port(port) for port in (manifest.host or manifest).outputs],
         "targets": [_target(manifest, target, dims) for target in manifest.targets],
         "files": {name: entry.size for name, entry in manifest.files.items()},
     }
 
 
-def _port(port: Port) -> dict[str, Any]:
-    return {"name": port.name, "dtype": port.dtype, "dims": list(port.dims)}
+def _port(port: Port | Edge) -> dict[str, Any]:
+    return {"name": port.name, "dtype": _kind(port), "dims": None if port.dims is None else list(port.dims)}
+
+
+def _kind(port: Port | Edge) -> str:
+    return port.type if isinstance(port, Edge) else port.dtype
 
 
 def _target(manifest: Manifest, target: Target, dims: Mapping[str, int]) -> dict[str, Any]:
@@ -98,10 +102,11 @@ def _print_ports(console: Console, manifest: Manifest, dims: Mapping[str, int]) 
     table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
     for head in ("", "name", "dtype", "dims"):
         table.add_column(head)
-    for kind, ports in (("input", manifest.inputs), ("output", manifest.outputs)):
+    edges = manifest.host or manifest
+    for kind, ports in (("input", edges.inputs), ("output", edges.outputs)):
         for port in ports:
-            shape = " × ".join(map(str, port.dims)) or "scalar"
-            table.add_row(f"[dim]{kind}[/]", port.name, port.dtype, shape)
+            shape = "" if port.dims is None else " × ".join(map(str, port.dims)) or "scalar"
+            table.add_row(f"[dim]{kind}[/]", port.name, _kind(port), shape)
     console.print(table)
     if dims:
         sizes = ", ".join(f"{name} = {size}" for name, size in dims.items())

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitrify.cli.compile import artifact_of
-from vitrify.cli.feeds import make_feed
+from vitrify.cli.feeds import make_feed, tensor_ports
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CompileOptions
 
@@ -37,7 +37,7 @@ def run_once(
 
     artifact = artifact_of(model, options)
     session = vitrify.InferenceSession(artifact.path, vitrify.SessionOptions(intra_op_num_threads=threads))
-    feed = make_feed(artifact.manifest.inputs, files, seed, shapes, dims)
+    feed = make_feed(tensor_ports(artifact.manifest), files, seed, shapes, dims)
     start = time.perf_counter()
     results = session.run(None, feed)
     seconds = time.perf_counter() - start
