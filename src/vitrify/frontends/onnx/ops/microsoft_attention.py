@@ -207,28 +207,30 @@ class _Lengths:
 
 def _cached(n: Call, past: Value | None, new: Value, lengths: _Lengths) -> Value:
     """[B, H, P or more, D]: the past's entries that count, the new ones, zeros."""
-    batch, heads, steps, size = new.shape
+    batch, heads, _, size = new.shape
     held: DimLike = 0
-    parts = [new, n.b.fill(0, new.dtype, (batch, heads, 1, size))]
     if past is not None:
         n.check(past.rank == 4, f"the past {past.type} has rank {past.rank}, not 4")
         for axis in (0, 1, 3):
             past = n.match_axis(past, axis, new.shape[axis])
         held = past.shape[2]
-        parts.insert(0, past)
     keys = maximum(held, lengths.most)
-    shape = (batch, keys)
-    at = n.b.iota(shape, 1, I32)
-    first, count = (n.b.cast(n.b.dim(v), I32) for v in (held, steps))
-    behind = n.map("sub", at, lengths.past)
-    nowhere = n.b.constant(-1, I32)  # an error of the run: lengths that the cache does not have
-    old = n.map("where", n.map("lt", at, first), at, nowhere)
-    fresh = n.map("where", n.map("lt", behind, count), n.map("add", first, behind), n.map("add", first, count))
-    fresh = n.map("where", n.map("lt", lengths.past, n.b.constant(0, I32)), nowhere, fresh)
-    place = n.map("where", n.map("lt", at, lengths.past), old, fresh)
     every = (batch, heads, keys)
-    place = n.b.expand_to(n.b.unsqueeze(place, 1), every)
-    return n.b.gather(n.b.concat(parts, 2), 0, n.b.iota(every, 0, I32), n.b.iota(every, 1, I32), place)
+    at = n.b.iota(every, 2, I32)
+    before = n.b.reshape(lengths.past, (batch, 1, 1))
+    zero, nowhere = n.b.constant(0, I32), n.b.constant(-1, I32)
+    first, count = (n.b.cast(n.b.dim(v), I32) for v in (held, new.shape[2]))
+    behind = n.map("sub", at, before)
+    old, fresh = n.map("lt", at, before), n.map("lt", behind, count)
+    # An error of the run: a sample has more entries than the past holds, or fewer than the new ones.
+    lost = n.map("or", n.map("and", old, n.map("ge", at, first)), n.map("lt", before, zero))
+    place = n.map("where", lost, nowhere, n.map("where", n.map("and", fresh, n.b.map("not", old)), behind, zero))
+    row = n.b.pad(new, (0, 0, 0, 0), (0, 0, 1, 0))  # there is one, whatever the number of new ones
+    row = n.b.gather(row, 0, n.b.iota(every, 0, I32), n.b.iota(every, 1, I32), place)
+    row = n.map("where", n.b.unsqueeze(fresh, 3), row, n.number(0, row))
+    if past is None:
+        return row
+    return n.map("where", n.b.unsqueeze(old, 3), n.b.pad(past, (0, 0, 0, 0), (0, 0, keys - held, 0)), row)
 
 
 def _turned(n: Call, parts: list[Value], lengths: _Lengths) -> list[Value]:
