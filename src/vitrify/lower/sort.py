@@ -31,11 +31,11 @@ from vitrify.lower.scope import KernelScope
 if TYPE_CHECKING:
     from vitrify.lower.build import Lowering
 
-RUN = 16
+RUN = 32
 FLAG_BLOCK = 64  # bools passed over together
 BLOCK = 16  # other elements
 SELECT_FROM = 4  # at least so many times as many elements as are kept
-SPARE = 8  # blocks collected beside as many elements as are kept
+SPARE = 3  # blocks collected beside as many elements as are kept
 MAX_TASKS = 64
 TASK_WORK = 1 << 15  # comparisons worth handing to another thread
 INDEX = VType(I64)
