@@ -207,7 +207,7 @@ class _Lengths:
 
 def _cached(n: Call, past: Value | None, new: Value, lengths: _Lengths) -> Value:
     """[B, H, P or more, D]: the past's entries that count, the new ones, zeros."""
-    batch, heads, _, size = new.shape
+    batch, heads = new.shape[:2]
     held: DimLike = 0
     if past is not None:
         n.check(past.rank == 4, f"the past {past.type} has rank {past.rank}, not 4")
