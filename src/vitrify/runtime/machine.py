@@ -14,7 +14,8 @@ from .native import NativeSession
 _ROUNDS = 20_000
 _CACHED_BYTES = 128 << 10  # the source of a copy within the first two levels of a core's cache
 _CACHED_COPIES = 50
-_COPY_BYTES = 32 << 20
+_COPY_BYTES = 64 << 20  # of all threads together
+_LEAST_COPY = 2 << 20
 _REPEATS = 20
 _LARGE_REPEATS = 5
 
@@ -39,36 +40,43 @@ class Limits(NamedTuple):
 
 
 _known: dict[tuple[int, str], Limits] = {}
+_lock = threading.Lock()
 
 
 def limits(native: NativeSession, threads: int, target: str) -> Limits:
     """The best of several tries, measured once for each number of threads (about 0.1 s)."""
     key = (threads, target)
-    if key not in _known:
-        done = 0
-
-        def multiply(_: int) -> None:
-            nonlocal done
-            done = native.probe(_ROUNDS)
-
-        near = (np.ones(_CACHED_BYTES, np.uint8), np.ones(_CACHED_BYTES, np.uint8))
-
-        def copy_near(_: int) -> None:
-            for _ in range(_CACHED_COPIES):
-                np.copyto(*near)
-
-        far = [(np.ones(_COPY_BYTES, np.uint8), np.ones(_COPY_BYTES, np.uint8)) for _ in range(threads)]
-
-        def copy_far(index: int) -> None:
-            np.copyto(*far[index])
-
-        flops_time = min(_timed(multiply, 1) for _ in range(_REPEATS))
-        near_time = min(_timed(copy_near, 1) for _ in range(_REPEATS))
-        far_time = min(_timed(copy_far, threads) for _ in range(_LARGE_REPEATS))
-        near_rate = threads * 2 * _CACHED_BYTES * _CACHED_COPIES / near_time
-        far_rate = threads * 2 * _COPY_BYTES / far_time
-        _known[key] = Limits(threads, threads * done / flops_time, max(near_rate, far_rate), far_rate)
+    with _lock:  # measured by one thread while the others wait: they would disturb it
+        if key not in _known:
+            _known[key] = _measured(native, threads)
     return _known[key]
+
+
+def _measured(native: NativeSession, threads: int) -> Limits:
+    done = 0
+
+    def multiply(_: int) -> None:
+        nonlocal done
+        done = native.probe(_ROUNDS)
+
+    near = (np.ones(_CACHED_BYTES, np.uint8), np.ones(_CACHED_BYTES, np.uint8))
+
+    def copy_near(_: int) -> None:
+        for _ in range(_CACHED_COPIES):
+            np.copyto(*near)
+
+    size = max(_COPY_BYTES // threads, _LEAST_COPY)
+    far = [(np.ones(size, np.uint8), np.ones(size, np.uint8)) for _ in range(threads)]
+
+    def copy_far(index: int) -> None:
+        np.copyto(*far[index])
+
+    flops_time = min(_timed(multiply, 1) for _ in range(_REPEATS))
+    near_time = min(_timed(copy_near, 1) for _ in range(_REPEATS))
+    far_time = min(_timed(copy_far, threads) for _ in range(_LARGE_REPEATS))
+    near_rate = threads * 2 * _CACHED_BYTES * _CACHED_COPIES / near_time
+    far_rate = threads * 2 * size / far_time
+    return Limits(threads, threads * done / flops_time, max(near_rate, far_rate), far_rate)
 
 
 def _timed(work: Callable[[int], None], threads: int) -> float:
