@@ -10,9 +10,11 @@ from vitrify.ir.dims import Dim, DimLike, ceildiv, maximum, minimum, product
 from vitrify.ir.dtypes import I64
 from vitrify.lower import loop as L
 from vitrify.lower.loop import Stmt, VType
-from vitrify.lower.rewrite_loop import mergeable, rename
+from vitrify.lower.rewrite_loop import find, mergeable, rename
+from vitrify.lower.views import linear_in
 
 MAX_TASKS = 64
+FEW_LINES = 128  # of memory that stay in the first cache while others are read and written
 TAIL = Dim.symbol("tail")  # lanes of the partial vector
 SweepPiece = Callable[[int, "DimLike | None"], list[Stmt]]  # (copy, lanes that exist) -> statements
 Loops = list[tuple[str, DimLike]]
@@ -136,6 +138,46 @@ def split_tasks(
     if block != 1:
         statements = [L.For(inside, minimum(block, count - task * block), tuple(statements))]
     return tasks, statements
+
+
+def contiguous_across(loops: Loops, body: Sequence[Stmt]) -> int | None:
+    """The number of the loop along which memory is contiguous that vectors (of the last loop) read in steps, as
+    a transposition does; None where there is none, or the lines are few enough to stay as loops are."""
+    if len(loops) < 2:
+        return None
+    names = [name for name, _ in loops]
+    for load in find(tuple(body), L.Load):
+        form = linear_in(load.index, names)
+        if form is None or form.coefficients.get(names[-1], 0) in (0, 1):
+            continue
+        for number, (name, extent) in enumerate(loops[:-1]):
+            if form.coefficients.get(name, 0) == 1 and extent != 1:
+                lines = product(n for _, n in loops[number + 1 :])
+                return None if isinstance(lines, int) and lines <= FEW_LINES else number
+    return None
+
+
+def block_tasks(
+    loops: Loops, across: int, body: list[Stmt], inner_work: DimLike, step: int, task_work: int
+) -> tuple[DimLike, list[Stmt]]:
+    """As :func:`split_tasks`, in blocks of one vector of the last loop times :data:`FEW_LINES` positions of the
+    loop ``across``: the lines that lanes read, and those that are written, stay in cache until they are done."""
+    vector, extent = loops[-1]
+    crossed, length = loops[across]
+    column, row = Dim.index("column", ceildiv(extent, step)), Dim.index("band", ceildiv(length, FEW_LINES))
+    inside = Dim.index(crossed, FEW_LINES)
+    here = minimum(FEW_LINES, length - row * FEW_LINES)
+    moved = {vector: column * step, crossed: row * FEW_LINES + inside}
+    whole: list[Stmt] = [L.For(inside, here, rename(tuple(body), moved))]
+    if extent % step != 0:
+        bind = L.Bind(Dim.symbol("tail", 0, step - 1), L.Position(extent % step))
+        part = L.For(inside, here, rename(with_count(tuple(body), TAIL), moved))
+        full = L.Apply("lt", (L.Position(column), L.Position(extent // step)))
+        whole = [L.If(full, tuple(whole), (bind, part))]
+    outer = [loop for number, loop in enumerate(loops[:-1]) if number != across]
+    blocks: Loops = [("band", ceildiv(length, FEW_LINES)), ("column", ceildiv(extent, step))]
+    work = inner_work * minimum(FEW_LINES, length) * step
+    return split_tasks([*outer, *blocks], whole, work, 1, task_work)
 
 
 def _taken(rows: Loops) -> int:

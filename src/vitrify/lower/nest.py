@@ -20,7 +20,16 @@ from vitrify.lower import loop as L
 from vitrify.lower.accumulate import Accumulator
 from vitrify.lower.emit import Emitter, Environment, Leaf, NotFusable
 from vitrify.lower.loop import Stmt
-from vitrify.lower.loops import Loops, SweepPiece, merge_loops, nested, split_tasks, vector_loops
+from vitrify.lower.loops import (
+    Loops,
+    SweepPiece,
+    block_tasks,
+    contiguous_across,
+    merge_loops,
+    nested,
+    split_tasks,
+    vector_loops,
+)
 from vitrify.lower.rewrite_loop import rename
 from vitrify.lower.target import Target
 from vitrify.lower.views import Index, linear_in
@@ -334,6 +343,9 @@ class NestBuilder:
         body = list(rename(tuple(statements), table))
         inner = product(self.region.space[a] for a in self.region.reduced) * self.cost()
         step = 1 if self.vector is None or self.inner_vector else self.schedule.lanes
+        across = contiguous_across(loops, body) if step > 1 and not self.region.reduced else None
+        if across is not None:
+            return block_tasks(loops, across, body, inner, step, self.schedule.task_work)
         return split_tasks(loops, body, inner, step, self.schedule.task_work)
 
     def cost(self) -> int:
