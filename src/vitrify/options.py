@@ -111,7 +111,7 @@ class CompileOptions:
         if not names:
             raise _refused("targets", "a name: this CPU runs none of the known targets", "none")
         usable = [e for e, needs in CPU_FEATURES.items() if needs <= cpu.features]
-        wanted = [e for e in usable if self.bf16 and "bf16" in e]
+        wanted = [e for e in usable if e == "vnni" or (self.bf16 and "bf16" in e)]
         return ("+".join((names[0], *wanted)) if names[0] == _EXTENSIBLE else names[0],)
 
     def identity(self) -> str:
