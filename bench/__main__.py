@@ -77,8 +77,11 @@ def measure(workload: Workload, limits: Limits, seconds: float, only: int | None
                 run = engine.prepare(model, inputs, threads, bf16=workload.bf16)
                 row.differences[engine.name] = difference(run(), expected)
             except Exception as error:  # noqa: BLE001
+                reason = f"{engine.name}: {type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
                 if engine.name == "vitrify":
-                    row.notes.append(f"{engine.name}: {str(error).splitlines()[0]}")
+                    row.notes.append(reason)
+                else:  # its column stays empty
+                    print(f"{workload.name}: {reason}", file=sys.stderr)
                 continue
             if row.differences[engine.name] > workload.tolerance:
                 row.notes.append(f"{engine.name}: differs by {row.differences[engine.name]:.1e}")

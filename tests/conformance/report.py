@@ -29,15 +29,12 @@ from onnx import numpy_helper
 
 import vitrify
 from tests.conformance.host_cases import compare, plain
-from tests.conformance.node_cases import smallest, tolerance
+from tests.conformance.node_cases import DRAWN, smallest, tolerance
 from tests.frontends.onnx.models import assert_same
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
 PASSED, RANDOM, REFUSED, WRONG = "passed", "random", "refused", "wrong"
-# Their numbers come from the reference's own generator: shapes and dtypes are compared.
-DRAWN = ("test_bernoulli", "test_training_dropout")
-DRAWN_EXACTLY = ("zero_ratio",)
 REFUSALS = (vitrify.UnsupportedError,)
 SHOWN = 4  # names of cases in a row
 SECONDS = 10.0  # a case that compiles for longer is listed
@@ -123,17 +120,13 @@ def _check(case: Any) -> str:
         fed = {n: plain(v) for n, v in zip(names, inputs, strict=False) if v is not None and n not in held}
         expected = [plain(o) for o in outputs]
         got = session.run(None, fed)
-        if is_drawn(name):
+        if name in DRAWN:
             assert [(g.shape, g.dtype) for g in got] == [(e.shape, e.dtype) for e in expected]
         elif not all(isinstance(e, np.ndarray) and e.dtype.kind not in "OU" for e in expected):
             compare(got, expected)
         else:
             assert_same(got, expected, rtol=tolerance(expected, rtol), atol=smallest(model, expected, atol))
     return name
-
-
-def is_drawn(name: str) -> bool:
-    return name.startswith(DRAWN) and not any(word in name for word in DRAWN_EXACTLY)
 
 
 def _op_of(case: Any) -> str:
@@ -148,7 +141,7 @@ def _outcome(numbered: tuple[str, int]) -> Outcome:
     kind, number = numbered
     case = cases_of(kind)[number]
     name = case.stem if isinstance(case, Path) else str(case.name)
-    status, reason, start = RANDOM if is_drawn(name) else PASSED, "", time.perf_counter()
+    status, reason, start = RANDOM if name in DRAWN else PASSED, "", time.perf_counter()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
 import subprocess
 import sys
 from typing import ClassVar
@@ -14,6 +13,7 @@ import pytest
 
 from vitrify.artifact.directory import Artifact, write_artifact
 from vitrify.artifact.manifest import Port
+from vitrify.benchmark import resident_bytes
 from vitrify.errors import (
     ArtifactError,
     DivisionError,
@@ -27,11 +27,6 @@ from vitrify.runtime.options import SessionOptions
 from vitrify.runtime.session import ModelMetadata, NodeArg, Session
 
 from .plans import MATRIX, TABLE, TARGET, Factory, describe
-
-
-def resident_bytes() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def add_feed() -> dict[str, np.ndarray]:

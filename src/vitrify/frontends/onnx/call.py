@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import onnx
 
-from vitrify.errors import InvalidModelError
 from vitrify.frontends.onnx.attributes import Attributes
 from vitrify.frontends.onnx.body import Array, Body, Contents, Tensor, backward_slice, known_tensor
-from vitrify.frontends.onnx.registry import Unsupported
+from vitrify.frontends.onnx.registry import Refusals
 from vitrify.frontends.onnx.symbols import Choices, SymbolTable
 from vitrify.ir.dims import Dim, DimLike, Shape
 from vitrify.ir.dtypes import I64, DType
@@ -22,7 +21,7 @@ MAX_RANK = 64
 Branch = Callable[[onnx.GraphProto, Body, str, Mapping[str, Tensor]], list[Tensor]]  # the last: the graph's inputs
 
 
-class Call:
+class Call(Refusals):
     """One node: its inputs as tensors, its attributes, and the builder of the body it stands in."""
 
     def __init__(
@@ -59,17 +58,6 @@ class Call:
     @property
     def symbols(self) -> SymbolTable:
         return self.body.symbols
-
-    # Refusals.
-    def unsupported(self, message: str) -> NoReturn:
-        raise Unsupported(message)
-
-    def invalid(self, message: str, *, expected: object = None, actual: object = None) -> NoReturn:
-        raise InvalidModelError(f"{self.source}: {message}", expected=expected, actual=actual)
-
-    def check(self, condition: bool, message: str) -> None:
-        if not condition:
-            self.invalid(message)
 
     # Inputs.
     def has(self, index: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ from vitrify.frontends.onnx.attributes import Attributes
 from vitrify.frontends.onnx.body import Body, Tensor, constant_tensor
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.host import Held, HostValue, Items, Made, Maybe, Program, kind_of, setting
-from vitrify.frontends.onnx.registry import Unsupported
+from vitrify.frontends.onnx.registry import Refusals
 from vitrify.ir.dims import Shape
 from vitrify.ir.dtypes import BOOL, I64
 from vitrify.ir.graph import Value
@@ -59,7 +59,7 @@ def host_ops() -> dict[tuple[str, str], int]:
 
 
 @dataclass
-class HostCall:
+class HostCall(Refusals):
     """One node: its inputs, its attributes, and the program that its steps go into."""
 
     source: str
@@ -72,16 +72,6 @@ class HostCall:
     path: str
     inline: Inline
     call: Callable[[Sequence[Tensor | None]], Call]  # what a rule for tensors would see
-
-    def unsupported(self, message: str) -> NoReturn:
-        raise Unsupported(message)
-
-    def invalid(self, message: str, *, expected: object = None, actual: object = None) -> NoReturn:
-        raise InvalidModelError(f"{self.source}: {message}", expected=expected, actual=actual)
-
-    def check(self, condition: bool, message: str) -> None:
-        if not condition:
-            self.invalid(message)
 
     # Inputs
     def has(self, index: int) -> bool:

@@ -8,8 +8,9 @@ it is tried first, and then no node is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, NoReturn, Union
 
+from vitrify.errors import InvalidModelError
 from vitrify.frontends.onnx.body import Contents, Tensor
 from vitrify.ir.graph import Value
 
@@ -23,6 +24,22 @@ SymbolicRule = Callable[..., Union[Contents, Sequence[Contents], Tensor, None]]
 
 class Unsupported(Exception):
     """A rule met what it does not provide; the import goes on and reports it at the end."""
+
+
+class Refusals:
+    """How the rule of a node at ``source`` refuses it."""
+
+    source: str
+
+    def unsupported(self, message: str) -> NoReturn:
+        raise Unsupported(message)
+
+    def invalid(self, message: str, *, expected: object = None, actual: object = None) -> NoReturn:
+        raise InvalidModelError(f"{self.source}: {message}", expected=expected, actual=actual)
+
+    def check(self, condition: bool, message: str) -> None:
+        if not condition:
+            self.invalid(message)
 
 
 _RULES: dict[tuple[str, str], list[tuple[int, Rule]]] = {}
