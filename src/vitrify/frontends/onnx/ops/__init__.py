@@ -46,6 +46,7 @@ from vitrify.frontends.onnx.ops import (
     symbolic,
     text_features,
     training,
+    transposed_convolution,
     window,
 )
 
@@ -94,6 +95,7 @@ __all__ = [
     "strings",
     "symbolic",
     "training",
+    "transposed_convolution",
     "text_features",
     "window",
 ]

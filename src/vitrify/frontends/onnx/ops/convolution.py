@@ -26,7 +26,7 @@ class Spatial:
         return len(self.kernel)
 
 
-def _attribute(n: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
+def per_axis(n: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
     values = n.attributes.integers(name)
     result = tuple([default] * rank if values is None else values)
     n.check(
@@ -39,8 +39,8 @@ def _attribute(n: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
 def spatial_of(n: Call, sizes: tuple[DimLike, ...], kernel: tuple[int, ...]) -> Spatial:
     """Strides, dilations and padding from the attributes; ``auto_pad`` may depend on the sizes."""
     rank = len(sizes)
-    strides = _attribute(n, "strides", rank, 1)
-    dilations = _attribute(n, "dilations", rank, 1)
+    strides = per_axis(n, "strides", rank, 1)
+    dilations = per_axis(n, "dilations", rank, 1)
     pads = n.attributes.integers("pads")
     auto = n.attributes.text("auto_pad", "NOTSET")
     n.check(auto in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), f"auto_pad is {auto!r}")
@@ -73,7 +73,7 @@ def padded(n: Call, x: Value, s: Spatial, value: float | int = 0) -> Value:
     return n.b.pad(x, [0, *s.low, 0], [0, *s.high, 0], value)
 
 
-def _kernel_of(n: Call, w: Value) -> tuple[int, ...]:
+def kernel_of(n: Call, w: Value) -> tuple[int, ...]:
     kernel = tuple(d for d in w.shape[2:] if isinstance(d, int))
     if len(kernel) < w.rank - 2:
         n.unsupported(f"a kernel of the symbolic shape {w.type}")
@@ -91,7 +91,7 @@ def convolve(n: Call, x: Value, w: Value, dtype: DType | None = None, border: in
     if x.shape[1] != channels:
         n.assume(x.shape[1], channels)
         x = n.match_axis(x, 1, channels)
-    s = spatial_of(n, x.shape[2:], _kernel_of(n, w))
+    s = spatial_of(n, x.shape[2:], kernel_of(n, w))
     framed = padded(n, channels_last(n, x), s, border)
     axes = list(range(1, s.rank + 1))
     if group == 1:
@@ -125,100 +125,3 @@ def conv(n: Call) -> Value:
         n.check(bias.rank == 1, f"a bias of {bias.type}, not of rank 1")
         out = n.b.map("add", out, n.match(bias, (out.shape[-1],)))
     return channels_first(n, out)
-
-
-@op("ConvTranspose")
-def conv_transpose(n: Call) -> Value:
-    """A convolution of the input with zeros between its elements and the kernel turned around."""
-    x, w = n.value(0), n.value(1)
-    rank = x.rank - 2
-    n.check(rank >= 1 and w.rank == x.rank, f"a convolution of {x.type} with {w.type}")
-    group = n.attributes.integer("group", 1)
-    kernel = _kernel_of(n, w)
-    strides, dilations = _attribute(n, "strides", rank, 1), _attribute(n, "dilations", rank, 1)
-    low, high = _transposed_pads(n, x.shape[2:], kernel, strides, dilations)
-    spread = _spread(n, channels_last(n, x), strides)
-    reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-    before = [r - p for r, p in zip(reach, low, strict=True)]
-    after = [r - p for r, p in zip(reach, high, strict=True)]
-    border = _fitted(n, spread, before, after)
-    # [C, M/G, *K] to [M, C/G, *K], turned around
-    filters, inner = w.shape[1], floordiv(w.shape[0], group)
-    split = n.b.reshape(w, (group, inner, *w.shape[1:]))
-    swapped = n.b.permute(split, [0, 2, 1, *range(3, split.rank)])
-    turned = n.b.flip(swapped, *range(3, split.rank))
-    seen = n.b.window(
-        n.b.reshape(border, (*border.shape[:-1], group, inner)),
-        range(1, rank + 1),
-        kernel,
-        [1] * rank,
-        dilations,
-    )
-    over = (range(rank + 2, seen.rank), range(2, turned.rank))
-    out = n.b.contract(seen, turned, batch=([rank + 1], [0]), over=over)
-    out = n.b.permute(out, [*range(1, rank + 2), 0, rank + 2])
-    out = n.b.reshape(out, (*out.shape[:-2], filters * group))
-    bias = n.optional(2)
-    if bias is not None:
-        out = n.b.map("add", out, n.match(bias, (out.shape[-1],)))
-    return channels_first(n, out)
-
-
-def _spread(n: Call, x: Value, strides: tuple[int, ...]) -> Value:
-    """``stride - 1`` zeros after every element but the last of each spatial axis of [N, *S, C]."""
-    for i, stride in enumerate(strides):
-        if stride == 1:
-            continue
-        axis = i + 1
-        size = x.shape[axis]
-        wide = n.b.unsqueeze(x, axis + 1)
-        high = [stride - 1 if a == axis + 1 else 0 for a in range(wide.rank)]
-        wide = n.b.pad(wide, [0] * wide.rank, high)
-        merged = n.b.reshape(wide, (*x.shape[:axis], size * stride, *x.shape[axis + 1 :]))
-        x = n.b.slice_axis(merged, axis, 0, size * stride - (stride - 1))
-    return x
-
-
-def _fitted(n: Call, x: Value, before: list[DimLike], after: list[DimLike]) -> Value:
-    """A border on the spatial axes of [N, *S, C]; negative amounts cut."""
-    for i, (lo, hi) in enumerate(zip(before, after, strict=True)):
-        cut_lo = -lo if isinstance(lo, int) and lo < 0 else 0
-        cut_hi = -hi if isinstance(hi, int) and hi < 0 else 0
-        if cut_lo or cut_hi:
-            x = n.b.slice_axis(x, i + 1, cut_lo, x.shape[i + 1] - cut_lo - cut_hi)
-    low = [maximum(0, v) for v in before]
-    high = [maximum(0, v) for v in after]
-    return n.b.pad(x, [0, *low, 0], [0, *high, 0])
-
-
-def _transposed_pads(
-    n: Call,
-    sizes: tuple[DimLike, ...],
-    kernel: tuple[int, ...],
-    strides: tuple[int, ...],
-    dilations: tuple[int, ...],
-) -> tuple[list[DimLike], list[DimLike]]:
-    """What is cut from the full result on each side, ``output_padding`` taken off the high side."""
-    rank = len(sizes)
-    extra = n.attributes.integers("output_padding") or [0] * rank
-    wanted = n.attributes.integers("output_shape")
-    n.check(len(extra) == rank, f"output_padding is {extra} for {rank} spatial axes")
-    n.check(wanted is None or len(wanted) in (rank, rank + 2), f"output_shape is {wanted}")
-    pads = n.attributes.integers("pads")
-    auto = n.attributes.text("auto_pad", "NOTSET")
-    n.check(auto in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), f"auto_pad is {auto!r}")
-    if wanted is None and not auto.startswith("SAME"):
-        given = pads if pads is not None and auto == "NOTSET" else [0] * (2 * rank)
-        n.check(len(given) == 2 * rank, f"pads are {given} for {rank} spatial axes")
-        return list(given[:rank]), [p - e for p, e in zip(given[rank:], extra, strict=True)]
-    low: list[DimLike] = []
-    high: list[DimLike] = []
-    for i, size in enumerate(sizes):
-        target = size * strides[i] if wanted is None else wanted[len(wanted) - rank + i]
-        full = (size - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 + extra[i]
-        total = full - target
-        half = floordiv(total, 2)
-        first, second = (half, total - half) if auto == "SAME_UPPER" else (total - half, half)
-        low.append(first)
-        high.append(second - extra[i])
-    return low, high
