@@ -67,6 +67,7 @@ _EXPORTS = {
     "UnknownNameError": "errors",
     "BindingError": "errors",
     "TerminatedError": "errors",
+    "RunLimitError": "errors",
     "LoadCancelledError": "errors",
     "Fail": "errors",
     "InvalidArgument": "errors",
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
     from vitrify.errors import NotImplemented as NotImplemented
     from vitrify.errors import OutOfMemoryError as OutOfMemoryError
     from vitrify.errors import PlatformError as PlatformError
+    from vitrify.errors import RunLimitError as RunLimitError
     from vitrify.errors import RuntimeException as RuntimeException
     from vitrify.errors import ShapeError as ShapeError
     from vitrify.errors import TerminatedError as TerminatedError

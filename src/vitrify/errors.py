@@ -61,6 +61,15 @@ class EPFail(Exception):
 
 # ---- ours
 
+LONGEST_LINE = 4000  # characters of a message: names in a hostile model may be a megabyte long
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= LONGEST_LINE:
+        return line
+    half = LONGEST_LINE // 2
+    return f"{line[:half]} … ({len(line) - 2 * half} more characters) … {line[-half:]}"
+
 
 class VitrifyError(Exception):
     """Base class. ``str(error)`` is the message followed by the hint."""
@@ -76,7 +85,7 @@ class VitrifyError(Exception):
             parts.append(f"expected {expected}")
         if actual is not None:
             parts.append(f"got {actual}")
-        text = "; ".join(parts)
+        text = "\n".join(map(_shortened, "; ".join(parts).split("\n")))
         super().__init__(f"{text}\n  hint: {hint}" if hint else text)
 
 
@@ -130,6 +139,11 @@ class BindingError(InvalidArgumentError, RuntimeError):
 
 class TerminatedError(VitrifyError, Fail, RuntimeError):
     """A run was ended, or not begun, because ``RunOptions.terminate`` was set."""
+
+
+class RunLimitError(TerminatedError):
+    """A run was ended because it took longer than ``time_limit_seconds``, or its loops made more trips than
+    ``loop_trip_limit``, of RunOptions or SessionOptions."""
 
 
 class LoadCancelledError(VitrifyError, ModelLoadCanceled, Fail):

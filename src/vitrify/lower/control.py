@@ -104,7 +104,7 @@ def _repeat(low: Lowering, node: Node, op: g.Scan, materialised: set[Value]) -> 
     lower_body(low, body, [*after, *(_entry(whole, t) for whole in stacked)])
     inside = tuple(low.instructions)
     low.instructions = outer
-    low.emit(p.Repeat(t, op.trips, inside))
+    low.emit(p.Repeat(t, op.trips, inside, low.node_id(node)))
     for place in [*slots, *stacked, *captured, *scanned]:
         low.touch(place.place)
     low.keep_through(start)

@@ -78,6 +78,7 @@ class Repeat:
     variable: Dim
     trips: DimLike
     body: tuple[Instruction, ...]
+    node: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class While:
     body: tuple[Instruction, ...]
     count: str
     stacks: tuple[int, ...]
+    node: int
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def lower_loop(low: Lowering, node: Node, op: g.Loop, materialised: set[Value]) 
     low.touch(again.place)
     inside, low.instructions, low.bound_symbols = tuple(low.instructions), outer, bound
     numbers = tuple(s.place.number for s in stacks)
-    low.emit(p.While(t, limit, condition, again.operand(), inside, low.model_names[op.count], numbers))
+    count_name, source = low.model_names[op.count], low.node_id(node)
+    low.emit(p.While(t, limit, condition, again.operand(), inside, count_name, numbers, source))
     for where in captured:
         low.touch(where.place)
     low.keep_through(begin)

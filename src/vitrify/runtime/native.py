@@ -25,7 +25,7 @@ from ..artifact.manifest import Port
 from ..errors import ArtifactError, OutOfMemoryError, PlatformError
 from .threads import available_cpus
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 #: What the builtin returns: all outputs; None for a feed not in native form; the status of a failure.
 Result = list["np.ndarray[Any, Any]"] | int | None
@@ -53,8 +53,8 @@ class _Python(Structure):
             for name in (
                 "none", "dict_type", "array_type", "Py_IncRef", "Py_DecRef", "PyDict_GetItemWithError",
                 "PyDict_Size", "PyList_New", "PyList_SetItem", "PyLong_FromLongLong", "PyCapsule_GetPointer",
-                "PyErr_Clear", "PyErr_Fetch", "PyErr_Restore", "PyEval_SaveThread",
-                "PyEval_RestoreThread", "array_new", "session_end",
+                "PyErr_Clear", "PyErr_CheckSignals", "PyErr_Fetch", "PyErr_Restore", "PyEval_SaveThread",
+                "PyEval_RestoreThread", "PyGILState_Ensure", "PyGILState_Release", "array_new", "session_end",
             )
         ),
     ]  # fmt: skip
@@ -73,6 +73,8 @@ class _Config(Structure):
         ("memory_limit", c_int64),
         ("threads", c_int32),
         ("kept_contexts", c_int32),
+        ("time_limit", c_int64),
+        ("trip_limit", c_int64),
         ("arenas", POINTER(c_void_p)),
     ]
 
@@ -96,6 +98,8 @@ class Watch(Structure):
         ("start", c_int64),
         ("end", c_int64),
         ("began", c_int64),
+        ("time_limit", c_int64),
+        ("trip_limit", c_int64),
     ]
 
 
@@ -108,6 +112,7 @@ class _Request(Structure):
         ("input_dims", POINTER(c_void_p)),
         ("output", _OutputMemory),
         ("watch", POINTER(Watch)),
+        ("raised", c_void_p * 3),
     ]
 
 
@@ -289,6 +294,16 @@ class Memory(NamedTuple):
     shared: bool = False
 
 
+class Limits(NamedTuple):
+    """What a run may take: ``time`` in nanoseconds, ``trips`` of its loops together; 0 for any."""
+
+    time: int = 0
+    trips: int = 0
+
+
+_NO_LIMITS = Limits()
+
+
 class _Arenas:
     """Blocks that sessions lend each other, for as long as one of these sessions lives."""
 
@@ -393,6 +408,7 @@ def _create(
     objects: Sequence[Sequence[object]],
     threads: int,
     memory: Memory,
+    limits: Limits,
 ) -> tuple[int, list[Any]]:
     """The address of a new session, and what has to live as long."""
     _process.provide(library)
@@ -404,7 +420,7 @@ def _create(
         ctypes.pointer(_process.os), ctypes.pointer(_process.python),
         _process.parallel_for, _process.pool,
         None if constants is None else constants.ctypes.data,
-        *arrays, memory.limit, threads, available_cpus() if memory.kept else 0,
+        *arrays, memory.limit, threads, available_cpus() if memory.kept else 0, *limits,
         _process.arenas.slots if memory.shared else None,
     )  # fmt: skip
     address = library.table.session_create(ctypes.byref(config))
@@ -434,12 +450,13 @@ class NativeSession:
         *,
         threads: int,
         memory: Memory,
+        limits: Limits = _NO_LIMITS,
     ) -> None:
         library = _Library.acquire(payload)
         try:
             library.check(inputs, outputs)
             objects = ([port.name for port in inputs], *dtypes)
-            address, kept = _create(library, weights, objects, threads, memory)
+            address, kept = _create(library, weights, objects, threads, memory, limits)
         except BaseException:
             library.release()
             raise
@@ -461,7 +478,7 @@ class NativeSession:
     ) -> int:
         """A run over ``arrays``, which are native and fit the model. ``output(index, shape)`` gives the array
         to write each output into, native and of that shape. 0, or a status as ``call`` gives them; what
-        ``output`` raises is raised here."""
+        ``output`` raises is raised here, and so is what a signal's handler raises during a loop."""
         raised: list[BaseException] = []
         made: list[np.ndarray[Any, Any]] = []
 
@@ -483,6 +500,8 @@ class NativeSession:
         status: int = self._table.run(self._address, ctypes.byref(request))
         if raised:
             raise raised[0]
+        if request.raised[0]:
+            ctypes.pythonapi.PyErr_Restore(*map(c_void_p, request.raised))  # which raises it
         return status
 
     def probe(self, rounds: int) -> int:

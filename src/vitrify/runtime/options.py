@@ -83,6 +83,19 @@ def _megabytes(name: str, value: Any) -> float | None:
     return float(value)
 
 
+def seconds(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    wrong = isinstance(value, bool) or not isinstance(value, (int, float))
+    if wrong or not 0 < value < 1 << 32:
+        raise _refuse(name, "seconds above 0, or None", value, type_=wrong)
+    return float(value)
+
+
+def trips(name: str, value: Any) -> int | None:
+    return None if value is None else int(_trips(name, value))
+
+
 def _member(kind: type[IntEnum]) -> Check:
     def check(name: str, value: Any) -> IntEnum:
         if not isinstance(value, kind):
@@ -92,6 +105,7 @@ def _member(kind: type[IntEnum]) -> Check:
     return check
 
 
+_trips = integer(1, (1 << 63) - 1, "a number of trips from 1, or None")
 _threads = integer(0, 1024, "an integer from 0 (automatic) to 1024")
 severity = integer(0, 4, "0 (verbose) to 4 (fatal)")
 verbosity = integer(-(1 << 31), (1 << 31) - 1, "an integer")
@@ -135,6 +149,9 @@ class SessionOptions(Options):
     - ``graph_optimization_level``: for models compiled by the session; an artifact is compiled already.
     - ``memory_limit_mb``: a run whose weights, arena, scratch and outputs together take more than this
       many times 2**20 bytes is refused before it starts; None for no limit.
+    - ``time_limit_seconds``, ``loop_trip_limit``: a run that takes longer, or whose loops make more trips in all,
+      ends with RunLimitError; looked at before each kernel and each trip. None for no limit; those of RunOptions
+      go first.
     - ``enable_cpu_mem_arena``: what a run needed is kept for the next one; else it is given back.
     - ``share_memory``: sessions of the process lend each other what they keep. The configuration entry
       ``session.use_env_allocators`` = ``"1"`` says the same.
@@ -165,6 +182,8 @@ class SessionOptions(Options):
     use_deterministic_compute: bool
     use_per_session_threads: bool
     memory_limit_mb: float | None
+    time_limit_seconds: float | None
+    loop_trip_limit: int | None
     share_memory: bool
 
     _CHECKS: ClassVar[Mapping[str, Check]] = {
@@ -185,6 +204,8 @@ class SessionOptions(Options):
         "use_deterministic_compute": flag,
         "use_per_session_threads": flag,
         "memory_limit_mb": _megabytes,
+        "time_limit_seconds": seconds,
+        "loop_trip_limit": trips,
         "share_memory": flag,
     }
     _DEFAULTS: ClassVar[Mapping[str, Any]] = {
@@ -205,6 +226,8 @@ class SessionOptions(Options):
         "use_deterministic_compute": False,
         "use_per_session_threads": True,
         "memory_limit_mb": None,
+        "time_limit_seconds": None,
+        "loop_trip_limit": None,
         "share_memory": False,
     }
 

@@ -7,7 +7,7 @@ from ctypes import c_int32
 from typing import Any, ClassVar
 
 from ..errors import UnsupportedError
-from .options import Check, Options, flag, severity, text, verbosity
+from .options import Check, Options, flag, seconds, severity, text, trips, verbosity
 
 
 class RunOptions(Options):
@@ -15,12 +15,15 @@ class RunOptions(Options):
 
     - ``terminate``: a run with these options is refused, and one under way ends before its next kernel, with
       TerminatedError. Any thread may set it; it stays set.
+    - ``time_limit_seconds``, ``loop_trip_limit``: as in SessionOptions, for this run; None leaves the session's.
 
     Accepted, and without effect: ``only_execute_path_to_fetches`` (a plan computes all outputs), ``logid`` and
     the levels of logging (nothing is logged), entries of the configuration.
     """
 
     terminate: bool
+    time_limit_seconds: float | None
+    loop_trip_limit: int | None
     only_execute_path_to_fetches: bool
     logid: str
     log_severity_level: int
@@ -28,6 +31,8 @@ class RunOptions(Options):
 
     _CHECKS: ClassVar[Mapping[str, Check]] = {
         "terminate": flag,
+        "time_limit_seconds": seconds,
+        "loop_trip_limit": trips,
         "only_execute_path_to_fetches": flag,
         "logid": text,
         "log_severity_level": severity,
@@ -35,6 +40,8 @@ class RunOptions(Options):
     }
     _DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "terminate": False,
+        "time_limit_seconds": None,
+        "loop_trip_limit": None,
         "only_execute_path_to_fetches": False,
         "logid": "",
         "log_severity_level": 2,

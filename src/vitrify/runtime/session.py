@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -14,6 +15,7 @@ from ..errors import (
     IndexOutOfRangeError,
     InvalidArgumentError,
     OutOfMemoryError,
+    RunLimitError,
     ShapeError,
     TerminatedError,
     VitrifyError,
@@ -21,7 +23,7 @@ from ..errors import (
 from .cpu import choose, detect
 from .environment import PROVIDER, check_providers
 from .feed import Array, native_dtype, normalise
-from .native import Memory, NativeSession
+from .native import Limits, Memory, NativeSession
 from .options import SessionOptions
 from .threads import default_threads
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from .watched import WatchedRun
 
 _MIB = 1 << 20
+_TIME = 14  # the status of a run that took too long
 
 #: vt_status codes of abi.h: the class, what happened, what to do.
 _STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
@@ -41,6 +44,7 @@ _STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
     3: (ShapeError, "shape arithmetic overflows 64 bits", "use smaller dims"),
     4: (OutOfMemoryError, "memory was refused", "free memory, or use smaller dims"),
     5: (DivisionError, "integer division by zero", "check the values of the divisor"),
+    13: (RunLimitError, "the run's loops reached loop_trip_limit", None),
     15: (TerminatedError, "the run was ended by RunOptions.terminate", None),
 }
 
@@ -109,6 +113,7 @@ class Session:
             (self._dtypes, self._output_dtypes),
             threads=self.threads,
             memory=Memory(limit, self._options.enable_cpu_mem_arena, self._options.shares_memory),
+            limits=self._limits(None),
         )
         self._call = self._native.call
         self._host = manifest.host
@@ -136,7 +141,8 @@ class Session:
         copied first, and scalars and lists converted when their values fit. Types that NumPy lacks are
         ml_dtypes' where that is installed, else their raw bits. Raises InvalidArgumentError (everything
         wrong with names, dtypes, ranks and dims at once), ShapeError, IndexOutOfRangeError,
-        DivisionError, OutOfMemoryError, and TerminatedError where ``run_options.terminate`` is set.
+        DivisionError, OutOfMemoryError, RunLimitError where a limit of the options is reached, and TerminatedError
+        where ``run_options.terminate`` is set. During a loop, signals are handled: Ctrl-C ends the run.
         """
         if run_options is not None or self._history is not None:
             return self.run_into(output_names, input_feed, {}, run_options)
@@ -192,13 +198,20 @@ class Session:
         wanted = self._select(output_names)
         places = {self._positions[name]: array for name, array in arrays.items()}
         dtypes = (self._dtypes, self._output_dtypes)
-        run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, places, run_options, recorder)
-        result = self._watched(run, input_feed)
+        limits = self._limits(run_options)
+        run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, places, run_options, recorder, limits)
+        result = self._watched(run, input_feed, run_options)
         if self._history is not None and recorder is not None:
             self._history.add(recorder)
         return [result[index] for index in wanted]
 
-    def _watched(self, run: WatchedRun, feed: object) -> list[Array]:
+    def _limits(self, options: object) -> Limits:
+        """Those of a run with such RunOptions."""
+        time = getattr(options, "time_limit_seconds", None) or self._options.time_limit_seconds or 0
+        trips = getattr(options, "loop_trip_limit", None) or self._options.loop_trip_limit or 0
+        return Limits(math.ceil(time * 1e9), trips)
+
+    def _watched(self, run: WatchedRun, feed: object, options: RunOptions | None = None) -> list[Array]:
         call: Callable[[object], list[Any] | int | None] = run
         if self._host is not None:
             from .host.edges import Edges
@@ -206,7 +219,7 @@ class Session:
             call = Edges(self._host, self._inputs, self._dtypes, len(self._outputs), run)
         result = call(feed)
         if isinstance(result, int):
-            self._fail(result)
+            self._fail(result, options)
         assert isinstance(result, list)
         return run.placed(result)
 
@@ -222,7 +235,7 @@ class Session:
         machine = limits(self._native, self.threads, self.target.target)
         recorder = Recorder(len(self.target.kernels))
         dtypes = (self._dtypes, self._output_dtypes)
-        run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, {}, None, recorder)
+        run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, {}, None, recorder, self._limits(None))
         outputs = self._watched(run, feeds)
         return Profile(outputs, recorder, self.artifact.manifest, self.target.kernels, run.dims, machine)
 
@@ -316,16 +329,31 @@ class Session:
             )  # fmt: skip
         return [self._positions[name] for name in names]
 
-    def _fail(self, status: int) -> NoReturn:
+    def _fail(self, status: int, options: RunOptions | None = None) -> NoReturn:
         if status < 0:
             self._refuse_memory(-status)
+        if status >> 32 == _TIME:
+            self._refuse_time(status & 0xFFFFFFFF, options)
         kind, message, hint = _STATUSES.get(status >> 32, (VitrifyError, f"status {status >> 32}", None))
         nodes, index = self.artifact.manifest.nodes, status & 0xFFFFFFFF
         # A failure outside any node (an allocation) also carries index 0, so memory names none.
         known = index < len(nodes) and kind not in (OutOfMemoryError, TerminatedError)
         node = nodes[index] if known else None
         where = f"node {node.name!r} ({node.op}): " if node and node.name else f"{node.op}: " if node else ""
+        if kind is RunLimitError:
+            limit = self._limits(options).trips
+            raise kind(
+                f"{where}{message}", expected=f"at most {limit} trips of all loops together",
+                actual="more", hint="raise loop_trip_limit of RunOptions or SessionOptions, or see what ends the loop",
+            )  # fmt: skip
         raise kind(f"{where}{message}", hint=hint)
+
+    def _refuse_time(self, milliseconds: int, options: RunOptions | None) -> NoReturn:
+        raise RunLimitError(
+            "the run took longer than time_limit_seconds allows",
+            expected=f"at most {self._limits(options).time / 1e9:.6g} s", actual=f"{milliseconds / 1e3:.6g} s so far",
+            hint="raise time_limit_seconds of RunOptions or SessionOptions, or feed less",
+        )  # fmt: skip
 
     def _refuse_memory(self, need: int) -> NoReturn:
         raise OutOfMemoryError(

@@ -11,7 +11,7 @@ import numpy as np
 from ..artifact.manifest import Port
 from ..errors import ArgumentTypeError, BindingError, OutOfMemoryError, TerminatedError
 from .feed import Array, normalise
-from .native import NativeSession, Watch
+from .native import Limits, NativeSession, Watch
 from .run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class WatchedRun:
     """One run, called as the plan is: feed -> outputs, or the status of a failure.
 
     ``dtypes`` are those of the inputs' and the outputs' arrays. ``places`` has arrays for outputs by number.
-    ``dims`` are the sizes of the inputs' named dims afterwards.
+    ``limits`` are the run's. ``dims`` are the sizes of the inputs' named dims afterwards.
     Raises InvalidArgumentError for a feed that does not fit, BindingError for a place that does not, and
     TerminatedError when ``options.terminate`` is set already.
     """
@@ -36,6 +36,7 @@ class WatchedRun:
         places: Mapping[int, Array],
         options: RunOptions | None,
         recorder: Recorder | None,
+        limits: Limits,
     ) -> None:
         if options is not None and not isinstance(options, RunOptions):
             raise ArgumentTypeError("run_options", expected="RunOptions", actual=type(options).__name__)
@@ -48,6 +49,8 @@ class WatchedRun:
         if options is not None and self._watch is not None:
             self._stop = pointer(options.__dict__["stop"])
             self._watch.stop = cast(self._stop, POINTER(type(options.__dict__["stop"])))
+        if self._watch is not None:
+            self._watch.time_limit, self._watch.trip_limit = limits
         self.dims: dict[str, int] = {}
 
     def __call__(self, feed: object) -> list[Array] | int:

@@ -246,10 +246,9 @@ class PlanPrinter:
                     self.lines.append(f"{pad}}} else {{")
                     self._body(otherwise, depth + 1)
                     self.lines.append(f"{pad}}}")
-                case p.Repeat(variable=v, trips=trips, body=inner):
+                case p.Repeat(variable=v, trips=trips, body=inner, node=node):
                     self.lines.append(f"{pad}for (int64_t {v} = 0; {v} < {self.pos(trips)}; {v}++) {{")
-                    self.lines.append(f"{pad}    VT_STOPS(r);")
-                    self.lines.append(f"{pad}    VT_STOPS(r);")
+                    self.lines.append(f"{pad}    VT_TRIP(r, {node});")
                     self._body(inner, depth + 1)
                     self.lines.append(f"{pad}}}")
                 case p.While():
@@ -277,8 +276,7 @@ class PlanPrinter:
         rooms = "".join(f" int64_t room_{n} = 0; (void)room_{n};" for n in i.stacks)
         self.lines.append(f"{pad}const int64_t {t}_limit = *(const int64_t *)({limit});{rooms}")
         self.lines.append(f"{pad}for (char more = *({condition}); more && {t} < {t}_limit; {t}++) {{")
-        self.lines.append(f"{pad}    VT_STOPS(r);")
-        self.lines.append(f"{pad}    VT_STOPS(r);")
+        self.lines.append(f"{pad}    VT_TRIP(r, {i.node});")
         self._body(i.body, depth + 1)
         self.lines.append(f"{pad}    more = *({self.address(i.again)});")
         self.lines.append(f"{pad}}}}}")

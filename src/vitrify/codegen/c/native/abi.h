@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VT_ABI_VERSION 2u
+#define VT_ABI_VERSION 3u
 #define VT_EXPORT __attribute__((visibility("default")))
 
 /* One unit of work of one kernel. `task` is in [0, tasks); what a task covers is fixed by the
@@ -27,7 +27,10 @@ enum {
     VT_ERR_OVERFLOW = 3, /* shape arithmetic overflowed int64 */
     VT_ERR_MEMORY = 4,   /* allocation refused */
     VT_ERR_DIVIDE = 5,   /* integer division by zero */
-    VT_ERR_STOPPED = 15, /* the caller asked for the run to end */
+    VT_ERR_INTERRUPTED = 12, /* a signal's handler raised an exception */
+    VT_ERR_TRIPS = 13,       /* loops made as many trips as a run may make */
+    VT_ERR_TIME = 14,        /* the run took longer than it may; the low word has the milliseconds */
+    VT_ERR_STOPPED = 15,     /* the caller asked for the run to end */
 };
 
 /* A process-wide pool. Runs tasks 0..tasks-1 on the caller and at most `threads - 1` workers and
@@ -58,7 +61,23 @@ typedef struct vt_watch {
     int64_t capacity, seen;
     int64_t start, end;      /* of the whole run */
     int64_t began;           /* the kernel at work */
+    int64_t time_limit;      /* nanoseconds that the run may take; 0: any time */
+    int64_t trip_limit;      /* trips that all its loops may make together; 0: any number */
 } vt_watch;
+
+/* What loops ask at the head of each trip. All but few trips cost a decrement: `step` is so chosen that the
+ * questions take next to no time. */
+typedef struct vt_guard {
+    int64_t left;     /* trips until the next question */
+    int64_t step;     /* trips between two questions */
+    int64_t trips;    /* trips that the run may make beyond `left` */
+    int64_t start;    /* of the run, by the monotonic clock in nanoseconds; 0 without a limit of time */
+    int64_t deadline; /* INT64_MAX: none */
+    int64_t asked;    /* when the last question was */
+    int64_t signals;  /* when signals are looked at next */
+    int (*interrupted)(void *caller); /* whether the handler of a signal raised an exception; NULL: nobody asks */
+    void *caller;
+} vt_guard;
 
 /* State of one run, private to one thread at a time. */
 typedef struct vt_run {
@@ -74,15 +93,22 @@ typedef struct vt_run {
     vt_status status;
     int32_t threads;
     vt_watch *watch;
+    vt_guard guard;
 } vt_run;
 
-/* Around each kernel call, in a function that returns void; VT_STOPS also at the head of a loop's body. */
+/* Around each kernel call, in a function that returns void. */
 int vt_watch_begin(vt_run *run); /* whether the run is to end; its status says so */
 void vt_watch_end(vt_run *run, int64_t kernel);
 #define VT_STOPS(r) \
     if (__builtin_expect((r)->watch != NULL, 0) && vt_watch_begin(r)) return
 #define VT_DONE(r, kernel) \
     if (__builtin_expect((r)->watch != NULL, 0)) vt_watch_end(r, kernel)
+
+/* At the head of the body of a loop of `node`, in a function that returns void. */
+int vt_guard_ask(vt_run *run, int64_t node); /* whether the run is to end; its status says so */
+#define VT_TRIP(r, node) \
+    VT_STOPS(r);         \
+    if (__builtin_expect(--(r)->guard.left < 0, 0) && vt_guard_ask(r, node)) return
 
 /* A dim of an input: >= 0 a constant; < 0 names dim -1 - d, bound by its first appearance and
  * checked at every later one. A dim that is an expression is left to vt_model.check. */

@@ -32,6 +32,7 @@ typedef struct {
     char **inputs;
     vt_object **held; /* the input arrays */
     vt_object **made; /* the output arrays */
+    vt_watch limits;  /* what a run with a limit of time is watched by */
 } context;
 
 struct vt_session {
@@ -351,6 +352,30 @@ static vt_status prepare(const vt_session *s, context *c) {
     return memory_take(s, c, arena);
 }
 
+/* Whether a handler of a signal raised: asked by a run that gave the interpreter's lock away. */
+static int interrupted(void *thread) {
+    python_calls.restore_thread(*(void **)thread);
+    int raised = python_calls.check_signals();
+    *(void **)thread = python_calls.save_thread();
+    return raised;
+}
+
+/* The same for a run that never had the lock; the exception is kept. */
+static int request_interrupted(void *request) {
+    vt_object **raised = ((vt_request *)request)->raised;
+    int state = python_calls.state_ensure();
+    int found = python_calls.check_signals();
+    if (found) python_calls.error_fetch(&raised[0], &raised[1], &raised[2]);
+    python_calls.state_release(state);
+    return found;
+}
+
+static void guard_set(const vt_session *s, context *c, const vt_watch *watch) {
+    int64_t time = watch ? watch->time_limit : s->config.time_limit;
+    vt_guard_set(&c->run.guard, time, watch ? watch->trip_limit : s->config.trip_limit);
+    if (!watch && time) c->run.watch = &c->limits; /* so that kernels look at the clock */
+}
+
 static void run_plan(const vt_session *s, context *c) {
     for (int32_t i = 0; i < s->model->n_late; i++) c->run.late[i] = NULL;
     c->run.status = VT_OK;
@@ -365,9 +390,18 @@ static void late_release(const vt_session *s, context *c) {
 
 static vt_status execute(const vt_session *s, context *c) {
     const vt_model *m = s->model;
-    void *thread = m->quick ? NULL : python_calls.save_thread();
+    void *thread = NULL;
+    if (!m->quick) { /* else it has no loop, and is over before any limit */
+        thread = python_calls.save_thread();
+        guard_set(s, c, NULL);
+        c->run.guard.interrupted = interrupted;
+        c->run.guard.caller = &thread;
+    }
     run_plan(s, c);
-    if (!m->quick) python_calls.restore_thread(thread);
+    if (!m->quick) {
+        python_calls.restore_thread(thread);
+        c->run.watch = NULL;
+    }
     vt_status status = c->run.status;
     if (m->n_late) {
         if (!status) status = outputs_make(s, c, 1);
@@ -387,8 +421,16 @@ static vt_object *call(vt_object *capsule, vt_object *feed) {
         if (!status) status = outputs_make(s, c, 0);
         if (!status) status = execute(s, c);
         memory_give(s, c);
+        vt_object *raised[3] = {NULL, NULL, NULL}; /* nobody who is told of the end of an array must see it */
+        int failed = status >> 32 == VT_ERR_INTERRUPTED;
+        if (failed) py->error_fetch(&raised[0], &raised[1], &raised[2]);
         result = outputs_list(s, c, status);
         drop(py, c->held, s->model->n_inputs);
+        if (failed) {
+            py->decref(result);
+            result = NULL;
+            py->error_restore(raised[0], raised[1], raised[2]);
+        }
     } else {
         py->incref(result);
     }
@@ -426,13 +468,16 @@ static int request_inputs(const vt_session *s, context *c, const vt_request *q) 
     return 1;
 }
 
-static int64_t run_request(vt_session *s, const vt_request *q) {
+static int64_t run_request(vt_session *s, vt_request *q) {
     context *c = context_acquire(s);
     if (!c) return memory_status();
     vt_status status = request_inputs(s, c, q) ? prepare(s, c) : (vt_status)VT_ERR_SHAPE << 32;
     if (!status) status = request_outputs(s, c, q, 0);
     if (!status) {
         c->run.watch = q->watch;
+        guard_set(s, c, q->watch);
+        c->run.guard.interrupted = request_interrupted;
+        c->run.guard.caller = q;
         if (q->watch) q->watch->start = vt_watch_now();
         run_plan(s, c);
         if (q->watch) q->watch->end = vt_watch_now();

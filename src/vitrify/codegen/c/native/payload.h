@@ -41,10 +41,13 @@ typedef struct vt_python {
     vt_object *(*long_from)(long long value);
     void *(*capsule_pointer)(vt_object *capsule, const char *name);
     void (*error_clear)(void);
+    int (*check_signals)(void);
     void (*error_fetch)(vt_object **type, vt_object **value, vt_object **traceback);
     void (*error_restore)(vt_object *type, vt_object *value, vt_object *traceback);
     void *(*save_thread)(void);
     void (*restore_thread)(void *state);
+    int (*state_ensure)(void);
+    void (*state_release)(int state);
     /* PyArray_NewFromDescr: takes a reference to the dtype */
     vt_object *(*array_new)(vt_object *type, vt_object *dtype, int rank, const intptr_t *dims,
                             const intptr_t *strides, void *data, int flags, vt_object *base);
@@ -64,6 +67,8 @@ typedef struct vt_config {
     int64_t memory_limit; /* bytes; 0: none */
     int32_t threads;
     int32_t kept_contexts; /* idle run contexts kept for the next run */
+    int64_t time_limit; /* nanoseconds of a run; 0: none */
+    int64_t trip_limit; /* trips of a run's loops together; 0: none */
     void **arenas; /* VT_ARENAS blocks that sessions of the process lend each other; NULL: arenas are the session's */
 } vt_config;
 
@@ -77,7 +82,8 @@ typedef struct vt_request {
     char *const *inputs;
     const int64_t *const *input_dims;
     char *(*output)(int32_t index, const int64_t *dims);
-    vt_watch *watch; /* or NULL */
+    vt_watch *watch; /* or NULL; its limits take the place of the session's */
+    vt_object *raised[3]; /* type, value, traceback of what ended the run, where the status says interrupted */
 } vt_request;
 
 /* The one symbol a payload exports. */
@@ -94,15 +100,16 @@ typedef struct vt_payload_table {
     void (*session_destroy)(vt_session *session);
     /* A METH_O builtin whose self is a capsule of the session: feed -> a list of all outputs; None
      * when the feed is not in native form; an int when the run failed: > 0 a vt_status, < 0 minus
-     * the bytes that a run over the memory limit would take. */
+     * the bytes that a run over the memory limit would take. Raises what a signal's handler raised. */
     vt_object *(*call)(vt_object *capsule, vt_object *feed);
     /* As `call`, outside the interpreter lock: 0, a vt_status, or minus the bytes over the limit. */
-    int64_t (*run)(vt_session *session, const vt_request *request);
+    int64_t (*run)(vt_session *session, vt_request *request);
     int64_t (*probe)(int64_t rounds); /* multiplies and adds; how many operations that were */
 } vt_payload_table;
 
 void vt_watch_clock(const vt_os *os);
 int64_t vt_watch_now(void);
+void vt_guard_set(vt_guard *guard, int64_t time_limit, int64_t trip_limit);
 int64_t vt_probe(int64_t rounds);
 
 void *vt_pool_create(const vt_os *os, int32_t cpus);
