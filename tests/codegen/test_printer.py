@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,42 @@ def test_lanes_that_are_not_read_are_zero(dtype: DType) -> None:
             run([L.Store("b1", 0, read)], [source, out], {"n": n})
             limit = min(n, 9) if read.mask is not None and read.count is not None else n
             assert (out.astype(np.float32) == (np.arange(16) < limit)).all()
+
+
+def before_a_wall(values: Array) -> Array:
+    """A copy that ends where readable memory does."""
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    array = np.frombuffer(memory, values.dtype, len(values), page - values.nbytes)
+    array[:] = values
+    libc = ctypes.CDLL(None, use_errno=True)
+    start = np.frombuffer(memory, np.uint8).ctypes.data
+    assert libc.mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 0) == 0
+    return array
+
+
+@pytest.mark.parametrize("dtype", [F32, F64, I8, I64, BF16, BOOL], ids=str)
+@pytest.mark.parametrize("stride", [2, 3, 4, 5])
+def test_loads_in_steps_read_nothing_beyond_the_last_lane(dtype: DType, stride: int) -> None:
+    for lanes in (2, 4, 8, 16):
+        last = (lanes - 1) * stride
+        source = before_a_wall(
+            (np.arange(last + 1) % 7 % 2 if dtype is BOOL else np.arange(last + 1)).astype(dtype.numpy)
+        )
+        first = L.Apply("lt", (L.Lanes(VType(I64, lanes)), L.Splat(L.Position(N), lanes)))
+        out = np.zeros(lanes, dtype.numpy)
+        whole = load(0, lanes, dtype, stride=stride)
+        run([L.Store("b1", 0, whole)], [source, out])
+        np.testing.assert_array_equal(out, source[::stride])
+        for n in (0, 1, lanes // 2, lanes - 1, lanes):
+            skip = (lanes - n) * stride  # the lanes that are read end at the wall
+            for some in (
+                load(skip, lanes, dtype, stride=stride, mask=first),
+                load(skip, lanes, dtype, stride=stride, count=N),
+            ):
+                run([L.Store("b1", 0, some)], [source, out], {"n": n})
+                np.testing.assert_array_equal(out[:n], source[skip::stride])
+                assert not out[n:].any()
 
 
 def test_gathers_where_a_mask_holds() -> None:

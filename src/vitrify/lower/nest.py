@@ -32,10 +32,12 @@ from vitrify.lower.loops import (
 )
 from vitrify.lower.rewrite_loop import rename
 from vitrify.lower.target import Target
+from vitrify.lower.transpose import find_transposition, transposition_tasks, worth_turning
 from vitrify.lower.views import Index, linear_in
 
 TASK_WORK = 1 << 14  # operations worth handing to another thread
 TILE_ELEMENTS = 1 << 14
+PICKED = 4  # elements from lane to lane, up to which a load is some whole vectors and lanes picked from them
 TILE_COST = 8  # a value this expensive is kept rather than computed again
 
 
@@ -104,7 +106,7 @@ def _axis_cost(region: Region, axis: int, lanes: int, moves: Sequence[L.Let | L.
     total = float(len(moves)) / 4
     for move in moves:
         if isinstance(move, L.Store):
-            total += _move_cost(move.index, name, lanes)
+            total += _move_cost(move.index, name, lanes, store=True)
         elif isinstance(move.value, L.Load):
             total += _move_cost(move.value.index, name, lanes)
         elif isinstance(move.value, L.GatherLoad):
@@ -117,11 +119,13 @@ def _axis_cost(region: Region, axis: int, lanes: int, moves: Sequence[L.Let | L.
     return total * waste / lanes + fold
 
 
-def _move_cost(position: DimLike, name: str, lanes: int) -> float:
+def _move_cost(position: DimLike, name: str, lanes: int, *, store: bool = False) -> float:
     form = linear_in(position, [name])
     if form is None:
         return 2.0 * lanes
     step = form.coefficients.get(name, 0)
+    if not store and isinstance(step, int) and 2 <= step <= PICKED:
+        return 2.0 * step - 1
     return 1.0 if step == 1 else 0.5 if step == 0 else 1.5 * lanes
 
 
@@ -343,7 +347,11 @@ class NestBuilder:
         body = list(rename(tuple(statements), table))
         inner = product(self.region.space[a] for a in self.region.reduced) * self.cost()
         step = 1 if self.vector is None or self.inner_vector else self.schedule.lanes
-        across = contiguous_across(loops, body) if step > 1 and not self.region.reduced else None
+        copies = step > 1 and not self.region.reduced
+        turned = find_transposition(loops, body, step) if copies else None
+        if turned is not None:
+            return transposition_tasks(loops, turned, body, inner, step, self.schedule.task_work)
+        across = contiguous_across(loops, body) if copies else None
         if across is not None:
             return block_tasks(loops, across, body, inner, step, self.schedule.task_work)
         return split_tasks(loops, body, inner, step, self.schedule.task_work)

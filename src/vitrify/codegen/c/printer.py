@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from vitrify.codegen.c import functions
 from vitrify.codegen.c.conversions import conversion
 from vitrify.codegen.c.intrinsics import INTRINSICS
+from vitrify.codegen.c.moves import move_definition, picked
 from vitrify.codegen.c.positions import PRELUDE, position
 from vitrify.codegen.c.types import element, register, typedefs
 from vitrify.codegen.c.vmath import vmath_source
@@ -85,7 +86,7 @@ class Definitions:
         math_text = self._vector_math()
         types = "\n".join(line for t in self.types for line in typedefs(t))
         local = "\n".join(functions.definition(name, t) for name, t in self.functions)
-        moves = "\n".join(_move_definition(name, t) for name, t in self.loads)
+        moves = "\n".join(move_definition(name, t) for name, t in self.loads)
         pairs = "\n".join(self.pairs.values())
         parts = [types, PRELUDE if self.positions else "", math_text, pairs, local, moves]
         return "\n".join(p for p in parts if p)
@@ -265,6 +266,9 @@ class KernelPrinter:
                 return f"({self.defs.type(type_)}){{{', '.join(map(str, range(type_.lanes)))}}}"
             case L.Fold(fn=fn, arg=arg):
                 return self._fold(fn, arg)
+            case L.Shuffle(a=a, b=b, chosen=chosen):
+                picks = ", ".join(map(str, chosen))
+                return f"__builtin_shufflevector({self._data(a)}, {self._data(b)}, {picks})"
             case L.Intrinsic(name=name, args=args, type=type_):
                 text = INTRINSICS[name].text(type_, tuple(a.type for a in args))
                 for a in args:
@@ -289,6 +293,8 @@ class KernelPrinter:
         elif d.stride == 1:
             count = self._position(d.count if d.count is not None else lanes)
             text = f"{self._move('load', memory)}({address}, {count})"
+        elif d.count is None and picked(d.stride, lanes):
+            text = f"{self._move(f'collect_by{d.stride}', memory)}({address})"
         else:
             count = self._position(lanes if d.count is None else d.count)
             text = f"{self._move('collect', memory)}({address}, {self._position(d.stride)}, {count})"
@@ -301,6 +307,8 @@ class KernelPrinter:
             mask = f"({mask} & {head}({self._position(d.count)}))"
         if d.stride == 1:
             return f"{self._move('maskload', memory)}({address}, {mask})"
+        if picked(d.stride, memory.lanes):
+            return f"{self._move(f'maskcollect_by{d.stride}', memory)}({address}, {mask})"
         return f"{self._move('maskcollect', memory)}({address}, {self._position(d.stride)}, {mask})"
 
     def _to_bool(self, text: str, dtype: DType, lanes: int) -> str:
@@ -380,34 +388,6 @@ def literal(value: float | int | bool, dtype: DType) -> str:
     if dtype.itemsize == 8:
         return f"{'U' if dtype.min() == 0 else ''}INT64_C({whole})"
     return f"{whole}u" if dtype.min() == 0 else str(whole)
-
-
-def _move_definition(name: str, type_: VType) -> str:
-    """Partial and strided loads and stores of one register type."""
-    t, lanes = register(type_), type_.lanes
-    c, mask = element(type_.dtype), register(VType(BOOL, lanes))
-    index = f"(vt_i32x{lanes}){{{', '.join(map(str, range(lanes)))}}}"
-    head = f"__builtin_convertvector({index} < (int)count, {mask})"
-    cast = f"({t})" if lanes > 1 else ""
-    zero = f"({t})(0)"  # lanes that are not read would be poison, which spreads through every operator
-    each = f"for (int i = 0; i < {lanes}; i++)"
-    source, fresh = f"const {c} *p", f"{t} r = {{0}}; {each}"
-    forms = {  # result, parameters, body
-        "head": (mask, "int64_t count", f"return {head};"),
-        "load": (t, f"{source}, int64_t count", f"return {cast}__builtin_masked_load({head}, p, {zero});"),
-        "maskload": (t, f"{source}, {mask} m", f"return {cast}__builtin_masked_load(m, p, {zero});"),
-        "store": ("void", f"{c} *p, {t} v, int64_t count", f"__builtin_masked_store({head}, v, p);"),
-        "collect": (
-            t, f"{source}, int64_t s, int64_t count", f"{fresh} if (i < count) r[i] = p[i * s]; return r;",
-        ),
-        "maskcollect": (t, f"{source}, int64_t s, {mask} m", f"{fresh} if (m[i]) r[i] = p[i * s]; return r;"),
-        "scatter": (
-            "void", f"{c} *p, int64_t s, {t} v, int64_t count", f"{each} if (i < count) p[i * s] = v[i];",
-        ),
-        "gather": (t, f"{source}, vt_i64x{lanes} at, {mask} m", f"{fresh} if (m[i]) r[i] = p[at[i]]; return r;"),
-    }  # fmt: skip
-    result, parameters, body = forms[name]
-    return f"static inline {result} vt_{name}_{type_}({parameters}) {{ {body} }}"
 
 
 def kernel_source(kernel: Kernel, target: Target) -> str:
