@@ -332,12 +332,6 @@ def test_refused(op: str, a: dict[str, Any], message: str) -> None:
         import_onnx(ml_model(op, {"x": X}, results, **a))
 
 
-def test_string_labels_are_refused() -> None:
-    model = ml_model("LinearClassifier", {"x": X}, FLOAT * 2, coefficients=numbers(6), classlabels_strings=["a", "b"])
-    with pytest.raises(UnsupportedError, match="labels that are strings"):
-        import_onnx(model)
-
-
 def test_gradient_is_refused() -> None:
     node = helper.make_node("Gradient", ["x"], ["y"], domain="ai.onnx.preview.training", xs=["x"], y="z")
     graph = helper.make_graph([node], "test", [value_info("x", X)], [onnx.ValueInfoProto(name="y")])

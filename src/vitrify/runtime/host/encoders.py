@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ShapeError
+from ...errors import IndexOutOfRangeError, ShapeError
 from .ops import Apply, Array, Failure, Settings, host_op, objects
 
 
@@ -41,6 +41,25 @@ def label_encoder(settings: Settings) -> Apply:
         x: Array = inputs[0]
         found = [table.get(key, default) for key in x.reshape(-1).tolist()]
         return [objects(found, x.shape).astype(dtype)]
+
+    return apply
+
+
+@host_op("ClassLabels")
+def class_labels(settings: Settings) -> Apply:
+    """The label at each position."""
+    words = settings.texts("labels")
+    labels = objects(words, (len(words),))
+
+    def apply(inputs: Sequence[Any]) -> Sequence[Any]:
+        place: Array = inputs[0]
+        try:
+            return [labels[place]]
+        except IndexError:
+            raise Failure(
+                "a class without a label", IndexOutOfRangeError, expected=f"0 to {len(words) - 1}",
+                actual=sorted(set(place.reshape(-1).tolist()) - set(range(len(words)))),
+            ) from None  # fmt: skip
 
     return apply
 
@@ -83,12 +102,16 @@ def dict_vectorizer(settings: Settings) -> Apply:
 
 @host_op("ZipMap")
 def zip_map(settings: Settings) -> Apply:
+    """Maps from labels to scores, in the labels' order; of equal labels the last counts."""
     labels = settings.any("labels")
+    places = dict(sorted((label, place) for place, label in enumerate(labels)))
+    keys, columns = list(places), list(places.values())
 
     def apply(inputs: Sequence[Any]) -> Sequence[Any]:
         x: Array = inputs[0]
         if x.ndim not in (1, 2) or x.shape[-1] != len(labels):
             raise Failure("scores", ShapeError, expected=f"[N, {len(labels)}]", actual=list(x.shape))
-        return [[dict(zip(labels, row, strict=True)) for row in x.reshape(-1, len(labels)).tolist()]]
+        table: Array = x.reshape(-1, len(labels))[:, columns]
+        return [[dict(zip(keys, row, strict=True)) for row in table.tolist()]]
 
     return apply

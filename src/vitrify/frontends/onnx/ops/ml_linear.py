@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,8 +11,9 @@ from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.arithmetic import Term, number_term
 from vitrify.frontends.onnx.ops.ml_coupling import coupled
 from vitrify.frontends.onnx.ops.ml_features import DOMAIN, rows_of
-from vitrify.frontends.onnx.ops.ml_scores import doubled, labels_of, named, post_transform_of, transformed
-from vitrify.frontends.onnx.registry import Result, op
+from vitrify.frontends.onnx.ops.ml_labels import classifier
+from vitrify.frontends.onnx.ops.ml_scores import doubled, named, post_transform_of, transformed
+from vitrify.frontends.onnx.registry import op
 from vitrify.ir.dtypes import F32, F64, I64
 from vitrify.ir.graph import Value
 
@@ -58,10 +58,9 @@ def linear_regressor(n: Call) -> Value:
     return transformed(_affine(n, _matrix(n), weights), post_transform_of(n)).cast(F32).value
 
 
-@op("LinearClassifier", domain=DOMAIN)
-def linear_classifier(n: Call) -> Sequence[Result]:
+@classifier("LinearClassifier", "classlabels_ints")
+def linear_classifier(n: Call, labels: list[int]) -> tuple[Value, Value]:
     """The class of the largest score. One row of coefficients for two classes scores the second."""
-    labels = labels_of(n, "classlabels_ints")
     n.attributes.ignore("multi_class")
     kind = post_transform_of(n)
     x = _matrix(n)
@@ -76,16 +75,17 @@ def linear_classifier(n: Call) -> Sequence[Result]:
         return _one_score(n, scores.item(1, 0), labels, kind)
     n.check(not labels or len(labels) >= rows, f"{len(labels)} class labels for {rows} scores")
     best = scores.reduce("argmax", 1)
-    return [named(n, best, labels).value, transformed(scores, kind).cast(F32).value]
+    return named(n, best, labels).value, transformed(scores, kind).cast(F32).value
 
 
-def _one_score(n: Call, score: Term, labels: list[int], kind: str) -> Sequence[Result]:
+def _one_score(n: Call, score: Term, labels: list[int], kind: str) -> tuple[Value, Value]:
     if len(labels) == 2:
         label = named(n, (score > 0).cast(I64), labels)
-        return [label.value, doubled(score, kind, mirrored=False).cast(F32).value]
+        return label.value, doubled(score, kind, mirrored=False).cast(F32).value
+    n.check(len(labels) < 2, f"{len(labels)} class labels for one score, not 2")
     positive = number_term(n, labels[0] if labels else 1, I64)
     label = (score > 0).pick(positive, 0)
-    return [label.value, transformed(score.unsqueeze(1), kind).cast(F32).value]
+    return label.value, transformed(score.unsqueeze(1), kind).cast(F32).value
 
 
 # Support vector machines
@@ -129,11 +129,10 @@ def svm_regressor(n: Call) -> Value:
     return transformed(score, kind).cast(F32).value
 
 
-@op("SVMClassifier", domain=DOMAIN)
-def svm_classifier(n: Call) -> Sequence[Result]:
+@classifier("SVMClassifier", "classlabels_ints")
+def svm_classifier(n: Call, labels: list[int]) -> tuple[Value, Value]:
     """With support vectors, each pair of classes votes; without, each class has a score of its own."""
     a = n.attributes
-    labels = labels_of(n, "classlabels_ints")
     kind = post_transform_of(n)
     x = _matrix(n)
     counts = a.integers("vectors_per_class") or []
@@ -196,13 +195,13 @@ def _probabilities(n: Call, scores: Term, classes: int, prob_a: Array, prob_b: A
     return coupled(n, q, classes)
 
 
-def _decided(n: Call, scores: Term, best: Term, labels: list[int], kind: str) -> Sequence[Result]:
+def _decided(n: Call, scores: Term, best: Term, labels: list[int], kind: str) -> tuple[Value, Value]:
     """Labels, and the scores as they are written: that of two classes becomes two."""
     label = named(n, best, labels)
     if scores.value.shape[1] == 1 and len(labels) == 2:
         both = doubled(scores.item(1, 0), kind, mirrored=kind == "NONE")
-        return [label.value, both.cast(F32).value]
-    return [label.value, transformed(scores, kind).cast(F32).value]
+        return label.value, both.cast(F32).value
+    return label.value, transformed(scores, kind).cast(F32).value
 
 
 def _best_of(n: Call, scores: Term, labels: list[int]) -> Term:

@@ -68,14 +68,6 @@ def side_by_side(*columns: Term) -> Term:
     return Term(n, n.b.concat([c.unsqueeze(1).value for c in columns], 1))
 
 
-def labels_of(n: Call, ints: str) -> list[int]:
-    """The class labels; strings are refused, since no tensor here holds them."""
-    if "classlabels_strings" in n.attributes and n.attributes.texts("classlabels_strings"):
-        n.unsupported("classlabels_strings: labels that are strings (give classlabels that are integers)")
-    n.attributes.ignore("classlabels_strings")
-    return n.attributes.integers(ints) or []
-
-
 def named(n: Call, index: Term, labels: list[int]) -> Term:
     """The labels at these positions; the positions themselves where there are no labels."""
     if not labels:

@@ -11,9 +11,10 @@ from vitrify.frontends.onnx.body import Array, Body
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.arithmetic import Term, positions
 from vitrify.frontends.onnx.ops.ml_features import DOMAIN, rows_of
-from vitrify.frontends.onnx.ops.ml_scores import doubled, labels_of, named, post_transform_of, transformed
+from vitrify.frontends.onnx.ops.ml_labels import classifier
+from vitrify.frontends.onnx.ops.ml_scores import doubled, named, post_transform_of, transformed
 from vitrify.frontends.onnx.ops.ml_tree_table import Trees, trees_of_attributes, trees_of_ensemble
-from vitrify.frontends.onnx.registry import Result, op
+from vitrify.frontends.onnx.registry import op
 from vitrify.ir.builder import parameter
 from vitrify.ir.dtypes import F32, F64, I64
 from vitrify.ir.graph import Scan, Value
@@ -196,10 +197,9 @@ def tree_ensemble(n: Call) -> Value:
     return n.b.cast(transformed(scores, transform).value, x.dtype)
 
 
-@op("TreeEnsembleClassifier", domain=DOMAIN)
-def tree_ensemble_classifier(n: Call) -> Sequence[Result]:
+@classifier("TreeEnsembleClassifier", "classlabels_int64s")
+def tree_ensemble_classifier(n: Call, labels: list[int]) -> tuple[Value, Value]:
     x = _matrix(n)
-    labels = labels_of(n, "classlabels_int64s")
     kind = post_transform_of(n)
     trees = trees_of_attributes(n, _numbers(n, "nodes_values"))
     nodes, ids, weights = _as(x, _gives(n, trees, "class"))
@@ -219,7 +219,7 @@ def tree_ensemble_classifier(n: Call) -> Sequence[Result]:
         label = (scores.item(1, 0) > 0).cast(I64)
     else:
         label = named(n, _best(n, scores, leaf, leaves, trees, known=base is not None), labels)
-    return [label.value, transformed(scores, kind).cast(F32).value]
+    return label.value, transformed(scores, kind).cast(F32).value
 
 
 def _best(n: Call, scores: Term, leaf: Term, leaves: Leaves, trees: Trees, *, known: bool) -> Term:
@@ -230,10 +230,10 @@ def _best(n: Call, scores: Term, leaf: Term, leaves: Leaves, trees: Trees, *, kn
     return given.pick(scores, float("-inf")).reduce("argmax", 1)
 
 
-def _by_one(n: Call, scores: Term, column: int, labels: list[int], kind: str, positive: bool) -> Sequence[Result]:
+def _by_one(n: Call, scores: Term, column: int, labels: list[int], kind: str, positive: bool) -> tuple[Value, Value]:
     """Two classes where the trees score only one: a probability where no weight is negative. A score of the
     first class is taken for the second's, as converters write it."""
     score = scores.item(1, column)
     label = named(n, (score > (0.5 if positive else 0)).cast(I64), labels)
     both = transformed(scores, kind) if column == 1 else doubled(score, kind, mirrored=not positive)
-    return [label.value, both.cast(F32).value]
+    return label.value, both.cast(F32).value
