@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 import vitrify
 from tests.frontends.onnx.models import value_info
 from tests.frontends.onnx.test_ml import MODES, POST, X, forest, numbers, rows
-from vitrify.errors import InvalidModelError, UnsupportedError
+from vitrify.errors import IndexOutOfRangeError, InvalidModelError, UnsupportedError
 
 Array = np.ndarray[Any, Any]
 WORDS = ["no", "yes", "", "é\n", "yes"]
@@ -146,3 +146,43 @@ def test_encoders_to_strings() -> None:
         data = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
         (got,), (expected,) = (e.InferenceSession(data).run(None, {"x": x}) for e in (vitrify, onnxruntime))
         assert got.dtype == object and got.tolist() == expected.tolist()
+
+
+def chosen(shape: Sequence[int]) -> bytes:
+    """As converters of scikit-learn write other classifiers: the label of the greatest score."""
+    words = helper.make_tensor("classes", TensorProto.STRING, shape, [b"a", b"b", b"c"])
+    flat = helper.make_tensor("flat", TensorProto.INT64, [1], [-1])
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["i"], axis=1, keepdims=0),
+        helper.make_node("ArrayFeatureExtractor", ["classes", "i"], ["row"], domain="ai.onnx.ml"),
+        helper.make_node("Reshape", ["row", "flat"], ["label"]),
+    ]
+    outputs = [helper.make_tensor_value_info("label", TensorProto.STRING, None)]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [words, flat])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("shape", [[3], [1, 3]])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_labels_by_what_argmax_found(shape: Sequence[int], count: int) -> None:
+    data = chosen(shape)
+    (got,) = vitrify.InferenceSession(data).run(None, {"x": X[:count]})
+    assert got.tolist() == ["abc"[k] for k in X[:count].argmax(1)]
+    if count:  # of no columns onnxruntime says that they are out of range
+        assert got.tolist() == onnxruntime.InferenceSession(data).run(None, {"x": X[:count]})[0].tolist()
+
+
+@pytest.mark.parametrize("column", [3, -1])
+def test_columns_out_of_range(column: int) -> None:
+    words = helper.make_tensor("classes", TensorProto.STRING, [3], [b"a", b"b", b"c"])
+    node = helper.make_node("ArrayFeatureExtractor", ["classes", "i"], ["y"], domain="ai.onnx.ml")
+    outputs = [helper.make_tensor_value_info("y", TensorProto.STRING, None)]
+    inputs = [helper.make_tensor_value_info("i", TensorProto.INT64, ["K"])]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", inputs, outputs, [words]), opset_imports=opsets)
+    session = vitrify.InferenceSession(model)
+    assert session.run(None, {"i": np.array([2, 0])})[0].tolist() == [["c", "a"]]
+    with pytest.raises(IndexOutOfRangeError, match=f"columns from 0 to 2; got {column}"):
+        session.run(None, {"i": np.array([0, column])})

@@ -127,6 +127,22 @@ def gather(settings: Settings) -> Apply:
     return apply
 
 
+@host_op("ArrayFeatureExtractor")
+def array_feature_extractor(settings: Settings) -> Apply:
+    def apply(inputs: Sequence[Any]) -> Sequence[Any]:
+        x, at = inputs[0], np.asarray(inputs[1]).reshape(-1)
+        if not x.ndim:
+            raise Failure("a tensor of rank 0", ShapeError, expected="rank 1 or more")
+        columns = x.shape[-1]
+        wrong = at[(at < 0) | (at >= columns)]
+        if wrong.size:
+            expected = f"columns from 0 to {columns - 1}"
+            raise Failure("column out of range", IndexOutOfRangeError, expected=expected, actual=int(wrong[0]))
+        return [np.take(np.atleast_2d(x), at, -1)]
+
+    return apply
+
+
 def _moved(make: Any, what: str) -> Array:
     try:
         return np.asarray(make())

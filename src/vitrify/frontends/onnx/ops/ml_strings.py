@@ -12,6 +12,7 @@ from vitrify.frontends.onnx.arrays import dtype_of
 from vitrify.frontends.onnx.edges import string_array
 from vitrify.frontends.onnx.host import STRINGS, Held, dtype_of_kind, inner_kind
 from vitrify.frontends.onnx.host_call import HostCall, host
+from vitrify.ir.dims import product
 
 ML = "ai.onnx.ml"
 _NAMES = {"strings": "string", "int64s": "i64", "floats": "f32"}
@@ -100,6 +101,18 @@ def _both_ways(n: HostCall, texts: list[str], numbers: list[int]) -> Sequence[He
     if n.kind(0) == STRINGS:
         return _encoded(n, texts, "string", numbers, "i64", default_number)
     return _encoded(n, numbers, "i64", texts, "string", default_text)
+
+
+@host("ArrayFeatureExtractor", domain=ML)
+def array_feature_extractor(n: HostCall) -> Sequence[Held]:
+    """Columns by number, such as class labels by what ArgMax found; a vector gives a row."""
+    if n.kind(0) != STRINGS:
+        n.unsupported(f"an input of type {n.kind(0)}")
+    n.check(n.kind(1) == "tensor(int64)", f"columns are {n.kind(1)}, not tensor(int64)")
+    x, at = n.shape(0), n.shape(1)
+    n.check(x is None or len(x) >= 1, "a tensor of rank 0")
+    made = None if x is None or at is None else (*(x[:-1] or (1,)), product(at))
+    return n.step("ArrayFeatureExtractor", [n.held(0), n.held(1)], [(STRINGS, made)])
 
 
 @host("OneHotEncoder", domain=ML)
