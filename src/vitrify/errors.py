@@ -162,6 +162,14 @@ class DivisionError(VitrifyError, RuntimeException, Fail, ZeroDivisionError):
     """A run divided an integer by zero; the message names the node."""
 
 
+class CustomOpError(VitrifyError, RuntimeException, Fail):
+    """A custom op's reference gave other than its rule says, or its C source reported a failure."""
+
+
+class MissingCustomOpError(VitrifyError, NotImplemented, Fail):
+    """An artifact needs custom ops that this process has not registered, or has registered with another signature."""
+
+
 class OutOfMemoryError(VitrifyError, RuntimeException, Fail, MemoryError):
     """Memory could not be had, or the run's stated need is over the limit."""
 
@@ -172,11 +180,91 @@ class ToolchainError(VitrifyError, EngineError, Fail):
 
 
 class ArtifactError(VitrifyError, NoModel, InvalidProtobuf, Fail):
-    """An artifact is damaged, incomplete, or not one at all."""
+    """An artifact is damaged, incomplete, or not one at all. ``path`` is where it lies, if that is known; ``code``
+    is the exit status of the command line for errors of the class."""
+
+    code = 11
+
+    def __init__(
+        self, message: str, *, path: str | None = None, expected: object = None, actual: object = None,
+        hint: str | None = None,
+    ) -> None:  # fmt: skip
+        self.path = path
+        super().__init__(f"{path}: {message}" if path else message, expected=expected, actual=actual, hint=hint)
+
+
+class ContainerError(ArtifactError):
+    """The file is not the one valid encoding of its contents."""
+
+
+class ManifestError(ArtifactError):
+    """A document of an artifact is not canonical JSON, or not of its schema."""
+
+
+class LimitError(ArtifactError):
+    """An artifact is larger, deeper, or made of more parts than any is."""
+
+
+class UnsignedError(ArtifactError):
+    """An artifact has no signature."""
+
+    code = 10
+
+
+class SignatureError(ArtifactError):
+    """A signature is not one of the artifact's manifest by the key it names."""
+
+    code = 12
+
+
+class UntrustedKeyError(SignatureError):
+    """Too few of the keys that signed are trusted."""
+
+
+class IntegrityError(ArtifactError):
+    """A file of an artifact is missing, unlisted, or not the one that was signed."""
+
+    code = 13
+
+
+class RaceError(IntegrityError):
+    """A file changed while it was examined, or others may write where it lies."""
+
+
+class PolicyError(ArtifactError):
+    """The policy forbids the artifact: now, in this release, or under its licence."""
+
+    code = 14
 
 
 class PlatformError(ArtifactError, EPFail):
     """No payload of the artifact runs on this CPU or operating system."""
+
+    code = 15
+
+
+class NativeCodeError(ArtifactError):
+    """A payload holds more than code, constants and the listed exports."""
+
+    code = 16
+
+
+class SchemaError(ArtifactError):
+    """Inputs, outputs or the interface are not those that payload and caller agree on."""
+
+    code = 17
+
+
+class ProbeError(ArtifactError):
+    """The results of an artifact's probe inputs are not the recorded ones."""
+
+    code = 18
+
+
+class LeakError(ArtifactError):
+    """A file names a path of the machine that it was made on."""
+
+    code = 19
 
 
 class CacheError(VitrifyError, Fail):

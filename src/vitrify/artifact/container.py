@@ -1,0 +1,150 @@
+"""The one file of an artifact: a zip archive with exactly one valid encoding, and the same files as a directory.
+
+Members are stored as they are, in the order of their names, each at a multiple of 64 bytes (weights, which are
+mapped, at one of 64 KiB) with zeros before its header. Every byte that is no member's content follows from names,
+sizes and checksums, so a reader writes those bytes again and compares: what any unzip program shows is what was
+signed, and no two programs can be shown two things.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterable, Mapping
+from typing import BinaryIO, NamedTuple
+
+from ..errors import ContainerError, LimitError, RaceError
+
+ALIGNMENT = 64
+MAP_ALIGNMENT = 1 << 16  # a page, on every system
+MAPPED = "weights/"  # members under this name are mapped
+MAX_MEMBERS = 4096
+MAX_NAME = 200
+MAX_BYTES = (1 << 32) - 1  # beyond, only as a directory: zip64 would be a second encoding
+
+LOCAL = struct.Struct("<4s5H3I2H")
+CENTRAL = struct.Struct("<4s6H3I5H2I")
+END = struct.Struct("<4s4H2IH")
+_MADE_BY, _NEEDED = 3 << 8 | 20, 10  # Unix, for the file mode; stored members need version 1.0
+_DATE = 1 << 5 | 1  # 1980-01-01, the first that zip knows
+_MODE = (stat.S_IFREG | 0o644) << 16
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_REST = _FIRST | frozenset("._-")
+
+
+#: What a refusal of a damaged file tells its reader to do.
+DAMAGED = "the artifact is damaged or was not written by this tool; fetch it again, or build it again"
+
+
+class Entry(NamedTuple):
+    """A member to be: its name, size in bytes and CRC-32."""
+
+    name: str
+    size: int
+    crc32: int
+
+
+class Place(NamedTuple):
+    """Where a member's header and its content begin."""
+
+    entry: Entry
+    header: int
+    data: int
+
+
+def check_name(name: str) -> None:
+    """Raises ContainerError for what is not one or two lower-case ASCII words joined by a slash."""
+    words = name.split("/")
+    if (
+        len(name) > MAX_NAME
+        or len(words) > 2
+        or not all(word and word[0] in _FIRST and _REST.issuperset(word) for word in words)
+    ):
+        raise ContainerError(
+            f"{name[:MAX_NAME]!r} cannot name a member",
+            expected="one or two words of lower-case letters, digits, '.', '_' and '-', joined by '/'",
+        )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises ContainerError for a bad name, and for one that is the folder of another."""
+    taken = set(names)
+    for name in taken:
+        check_name(name)
+    both = sorted({name.partition("/")[0] for name in taken if "/" in name} & taken)
+    if both:
+        raise ContainerError(f"{both[0]!r} is a member and a folder of members")
+
+
+def places(entries: Iterable[Entry]) -> tuple[list[Place], int]:
+    """Where every member lies, and where the directory of the archive begins."""
+    found, at = [], 0
+    for entry in sorted(entries):
+        alignment = MAP_ALIGNMENT if entry.name.startswith(MAPPED) else ALIGNMENT
+        header = LOCAL.size + len(entry.name)
+        data = -(-(at + header) // alignment) * alignment
+        found.append(Place(entry, data - header, data))
+        at = data + entry.size
+    return found, at
+
+
+def local_header(entry: Entry) -> bytes:
+    """What precedes a member's content."""
+    name = entry.name.encode("ascii")
+    return LOCAL.pack(
+        b"PK\3\4", _NEEDED, 0, 0, 0, _DATE, entry.crc32, entry.size, entry.size, len(name), 0
+    ) + name  # fmt: skip
+
+
+def directory(found: list[Place], start: int) -> bytes:
+    """The archive's directory, which begins at ``start``, and its end record."""
+    records = b"".join(
+        CENTRAL.pack(
+            b"PK\1\2", _MADE_BY, _NEEDED, 0, 0, 0, _DATE, entry.crc32, entry.size, entry.size,
+            len(entry.name), 0, 0, 0, 0, _MODE, header,
+        ) + entry.name.encode("ascii")
+        for entry, header, _ in found
+    )  # fmt: skip
+    return records + END.pack(b"PK\5\6", 0, 0, len(found), len(found), len(records), start, 0)
+
+
+def write_archive(file: BinaryIO, members: Mapping[str, tuple[Entry, Iterable[bytes]]]) -> None:
+    """Writes the archive: for each name, what it will be and its content in pieces.
+
+    Raises ContainerError for a bad name and for content that is not of the stated size; LimitError where the
+    archive would be larger than 4 GiB or have more than 4096 members.
+    """
+    check_names(members)
+    if len(members) > MAX_MEMBERS:
+        raise LimitError("too many members", expected=f"at most {MAX_MEMBERS}", actual=len(members))
+    found, start = places(entry for entry, _ in members.values())
+    end = directory(found, start)
+    if start + len(end) > MAX_BYTES:
+        raise LimitError(
+            "the artifact is too large for one file", expected=f"at most {MAX_BYTES} bytes", actual=start + len(end),
+            hint="write it as a directory",
+        )  # fmt: skip
+    at = 0
+    for entry, header, data in found:
+        file.write(bytes(header - at) + local_header(entry))
+        written = 0
+        for piece in members[entry.name][1]:
+            written += len(piece)
+            file.write(piece)
+        if written != entry.size:
+            raise ContainerError(f"{entry.name}: wrong size", expected=entry.size, actual=written)
+        at = data + written
+    file.write(end)
+
+
+def read_exactly(fd: int, start: int, size: int, path: str) -> bytes:
+    """``size`` bytes from ``start``. RaceError where there are fewer."""
+    parts = []
+    while size:
+        part = os.pread(fd, min(size, 1 << 26), start)
+        if not part:
+            raise RaceError("the file became shorter while it was read", path=path)
+        parts.append(part)
+        start, size = start + len(part), size - len(part)
+    return b"".join(parts)
