@@ -1,4 +1,5 @@
-"""Pooling of regions of interest. How finely a region is sampled may be its own: the finest one sizes the run."""
+"""Pooling of regions of interest. How finely a region is sampled may be its own: the finest one sizes the run, but
+however large a region is, only its samples near the tensor are taken."""
 
 from __future__ import annotations
 
@@ -12,39 +13,60 @@ from vitrify.ir.dims import DimLike
 from vitrify.ir.dtypes import F32, F64, I64
 from vitrify.ir.graph import Value
 
+LARGEST = 3.4e38  # what a number is finite up to
+
 
 @dataclass(frozen=True)
 class Samples:
     """Along one axis: two elements per sample [R, bins, samples, 2], their weights (0 outside the tensor), and
-    which samples the region has [R, 1, samples]; ``count`` is how many, f32[R]."""
+    which samples the bin has [R, 1 or bins, samples]. ``count`` is how many it has in all, f32[R]; ``left_out``
+    [R, bins] says where some of them are not here, since they lie outside; None where all are here."""
 
     index: Term
     weight: Term
     taken: Term
     count: Term
+    left_out: Term | None
 
 
 def _samples(n: Call, start: Term, length: Term, bins: int, ratio: int, size: DimLike) -> Samples:
     dtype = start.value.dtype
     width = length / bins
+    extent = size_term(n, size, dtype)
+    base = start.unsqueeze(1) + positions(n, bins, dtype) * width.unsqueeze(1)  # [R, bins]
+    left_out = None
     if ratio > 0:
         most: DimLike = ratio
         count = number_term(n, ratio, dtype) + start * 0
+        taken = (positions(n, most, dtype) < count.unsqueeze(1)).unsqueeze(1)
     else:
         count = width.apply("ceil")
-        most = n.bind(count.reduce("max", 0).most(1).cast(I64).value)
+        count = (count.apply("abs") <= LARGEST).pick(count, 0)  # NaN and infinite regions have no samples
+        most = n.bind(count.reduce("max", 0).least((extent + 1) * 2 + 4).most(1).cast(I64).value)
+        first = _first(n, start, width, count, bins)
+        spacing = (width.cast(F64) / count.cast(F64)).unsqueeze(1)
+        base = (first > 0).pick((base.cast(F64) + first * spacing).cast(dtype), base)
+        rest = count.cast(F64).unsqueeze(1) - first
+        taken = positions(n, most, F64) < rest.unsqueeze(2)
+        left_out = (first > 0) | (rest > size_term(n, most, F64))
     step = (positions(n, most, dtype) + 0.5) * width.unsqueeze(1) / count.unsqueeze(1)  # [R, samples]
-    corner = start.unsqueeze(1) + positions(n, bins, dtype) * width.unsqueeze(1)  # [R, bins]
-    at = corner.unsqueeze(2) + step.unsqueeze(1)
-    extent = size_term(n, size, dtype)
+    at = base.unsqueeze(2) + step.unsqueeze(1)
     inside = (at >= -1) & (at <= extent)
     at = at.clip(0, extent - 1)
     low = at.apply("floor")
-    rest = at - low
+    part = at - low
     index = [low, (low + 1).least(extent - 1)]
-    weight = [inside.pick(1 - rest, 0), inside.pick(rest, 0)]
-    taken = positions(n, most, dtype) < count.unsqueeze(1)
-    return Samples(_pair(index).cast(I64).clip(0, size_term(n, size) - 1), _pair(weight), taken.unsqueeze(1), count)
+    weight = [inside.pick(1 - part, 0), inside.pick(part, 0)]
+    return Samples(_pair(index).cast(I64).clip(0, size_term(n, size) - 1), _pair(weight), taken, count, left_out)
+
+
+def _first(n: Call, start: Term, width: Term, count: Term, bins: int) -> Term:
+    """How many samples of each bin f64[R, bins] lie before the tensor, less one in case of rounding. Those of bins
+    with several lie more than 1/2 apart, so twice the tensor's extent covers what follows."""
+    wide = width.cast(F64).unsqueeze(1)
+    number = count.cast(F64).unsqueeze(1)
+    corner = start.cast(F64).unsqueeze(1) + positions(n, bins, F64) * wide
+    return (((-1 - corner) * number / wide - 0.5).apply("ceil") - 1).clip(0, number)
 
 
 def _pair(both: list[Term]) -> Term:
@@ -107,6 +129,9 @@ def roi_align(n: Call) -> Value:
         out = total / (ys.count * xs.count).most(1).unsqueeze(1, 2, 3)
     else:
         best = taken.pick(part, float("-inf")).reduce("max", 3, 4, 5, 6)
+        if ys.left_out is not None and xs.left_out is not None:
+            zero = (ys.left_out.unsqueeze(2) | xs.left_out.unsqueeze(1)).unsqueeze(3)
+            best = zero.pick(best.most(0), best)
         some = (ys.count > 0) & (xs.count > 0)
         out = some.unsqueeze(1, 2, 3).pick(best, 0)
     return n.b.cast(channels_first(n, out.value), x.dtype)
@@ -124,7 +149,8 @@ def max_roi_pool(n: Call) -> Value:
     corner = _rounded(box.part(1, 1, 4) * n.attributes.number("spatial_scale", 1.0))
     rows = _bins(n, corner.item(1, 1), corner.item(1, 3), shape[0], x.shape[2])
     columns = _bins(n, corner.item(1, 0), corner.item(1, 2), shape[1], x.shape[3])
-    image = box.item(1, 0).cast(I64).unsqueeze(1, 2, 3, 4)
+    image = box.item(1, 0)
+    image = image.equals(image).pick(image, -1).cast(I64).unsqueeze(1, 2, 3, 4)  # NaN is no image
     index = n.broadcast(image.value, rows[0].unsqueeze(2, 4).value, columns[0].unsqueeze(1, 3).value)
     seen = Term(n, n.b.gather(channels_last(n, x), 0, *index))  # [R, PH, PW, H', W', C]
     taken = (rows[1].unsqueeze(2, 4) & columns[1].unsqueeze(1, 3)).unsqueeze(5)
