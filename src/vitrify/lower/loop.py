@@ -6,7 +6,7 @@ scope; data are scalars or vectors of 1 to 64 lanes in named registers. A kernel
 
 ==========  ======================================================================================
 data        Literal, Register, Load, Apply (a scalar-table row), Convert, Splat, Position, Lanes,
-            Fold (lanes to a scalar), Intrinsic
+            Fold (lanes to a scalar), Shuffle, Intrinsic
 statements  Let, Assign, Store, For, If, While, Break, Tile (local memory), Fail, Bind (a position
             read from data), Prefetch, Matrix, Comment
 ==========  ======================================================================================
@@ -142,6 +142,19 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Shuffle:
+    """Lanes chosen from two vectors of one type, those of ``b`` numbered after those of ``a``."""
+
+    a: Data
+    b: Data
+    chosen: tuple[int, ...]
+
+    @property
+    def type(self) -> VType:
+        return VType(self.a.type.dtype, len(self.chosen))
+
+
+@dataclass(frozen=True)
 class Intrinsic:
     """An instruction of the target that no operator expresses, such as ``dpbf16``; the printer's table of
     intrinsics has its text."""
@@ -151,7 +164,7 @@ class Intrinsic:
     type: VType
 
 
-Data = Union[Literal, Register, Load, GatherLoad, Apply, Convert, Splat, Position, Lanes, Fold, Intrinsic]
+Data = Union[Literal, Register, Load, GatherLoad, Apply, Convert, Splat, Position, Lanes, Fold, Shuffle, Intrinsic]
 
 
 # ---- statements ------------------------------------------------------------------------------

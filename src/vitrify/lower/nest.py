@@ -33,11 +33,12 @@ from vitrify.lower.loops import (
 from vitrify.lower.rewrite_loop import rename
 from vitrify.lower.target import Target
 from vitrify.lower.transpose import find_transposition, transposition_tasks, worth_turning
-from vitrify.lower.views import Index, linear_in
+from vitrify.lower.views import RENAMING, Index, linear_in
 
 TASK_WORK = 1 << 14  # operations worth handing to another thread
 TILE_ELEMENTS = 1 << 14
 PICKED = 4  # elements from lane to lane, up to which a load is some whole vectors and lanes picked from them
+TURN = 6.0  # instructions per vector of a square that is turned in registers
 TILE_COST = 8  # a value this expensive is kept rather than computed again
 
 
@@ -89,6 +90,9 @@ def lanes_for(region: Region, target: Target) -> int:
 def default_schedule(region: Region, env: Environment, leaves: dict[Value, Leaf], target: Target) -> NestSchedule:
     """Vectors along the axis whose loads and stores cost least."""
     lanes = lanes_for(region, target)
+    moves_only = all(isinstance(n.op, RENAMING) and n.output.dtype.itemsize == 8 for n in region.members)
+    if region.members and moves_only:
+        lanes = target.lanes(F64)
     axes = [a for a, n in enumerate(region.space) if n != 1]
     if any(n.op.combiner.startswith("arg") for n in region.reductions if isinstance(n.op, g.Reduce)):
         axes = [a for a in axes if a not in region.reduced]  # positions are compared one by one
@@ -108,7 +112,8 @@ def _axis_cost(region: Region, axis: int, lanes: int, moves: Sequence[L.Let | L.
         if isinstance(move, L.Store):
             total += _move_cost(move.index, name, lanes, store=True)
         elif isinstance(move.value, L.Load):
-            total += _move_cost(move.value.index, name, lanes)
+            turns = _turns(region, axis, move.value.index, lanes)
+            total += min(_move_cost(move.value.index, name, lanes), TURN if turns else lanes * lanes)
         elif isinstance(move.value, L.GatherLoad):
             total += 2 * lanes
     waste = 1.0 if not isinstance(size, int) or size == 0 else -(-size // lanes) * lanes / size
@@ -117,6 +122,16 @@ def _axis_cost(region: Region, axis: int, lanes: int, moves: Sequence[L.Let | L.
         row = product(region.space[a] for a in region.reduced)
         fold = 12 * len(region.reductions) / row if isinstance(row, int) and row else 0.1
     return total * waste / lanes + fold
+
+
+def _turns(region: Region, axis: int, position: DimLike, lanes: int) -> bool:
+    """Whether a load that vectors along ``axis`` read in steps is contiguous along another."""
+    names = [f"i{a}" for a in range(len(region.space))]
+    form = linear_in(position, names)
+    if form is None or region.reduced or not worth_turning(region.space[axis], lanes):
+        return False
+    others = [n for a, n in enumerate(region.space) if a != axis and form.coefficients.get(names[a], 0) == 1]
+    return any(worth_turning(n, lanes) for n in others)
 
 
 def _move_cost(position: DimLike, name: str, lanes: int, *, store: bool = False) -> float:

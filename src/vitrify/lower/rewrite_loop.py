@@ -31,6 +31,8 @@ def map_positions(node: T, change: Callable[[DimLike], DimLike]) -> T:
     """``node`` (data, a statement, or a tuple of them) with every position changed."""
     if isinstance(node, tuple):
         return tuple(map_positions(n, change) for n in node)  # type: ignore[return-value]
+    if isinstance(node, int):
+        return node
     kind: type[Any] = type(node)
     positional = _POSITIONAL.get(kind, ())
     updates: dict[str, Any] = {}
@@ -50,6 +52,23 @@ def map_positions(node: T, change: Callable[[DimLike], DimLike]) -> T:
 def rename(body: tuple[Stmt, ...], table: dict[str, DimLike]) -> tuple[Stmt, ...]:
     """Symbols replaced in all positions."""
     return map_positions(body, lambda value: substitute(value, table))
+
+
+def suffixed(node: T, suffix: str) -> T:
+    """``node`` (data, a statement, or a tuple of them) with every register of another name."""
+    if isinstance(node, L.Register):
+        return replace(node, name=node.name + suffix)
+    if isinstance(node, tuple):
+        return tuple(suffixed(n, suffix) for n in node)  # type: ignore[return-value]
+    if isinstance(node, (*_ATOMIC, Dim, int, DType)):
+        return node
+    updates: dict[str, Any] = {}
+    for name in _fields(type(node)):  # type: ignore[arg-type]
+        old = getattr(node, name)
+        new = suffixed(old, suffix)
+        if new is not old:
+            updates[name] = new
+    return replace(node, **updates) if updates else node  # type: ignore[type-var]
 
 
 def addresses(body: Sequence[Stmt]) -> Iterator[DimLike]:

@@ -105,6 +105,9 @@ class _Checker:
                 yield from self.position(value, scope)
             case L.Fold(fn=fn, arg=arg):
                 yield from _applied(fn, [arg.type, arg.type])
+            case L.Shuffle(a=a, b=b, chosen=chosen):
+                if a.type != b.type or not all(0 <= i < 2 * a.type.lanes for i in chosen):
+                    yield f"lanes {chosen} of {a.type} and {b.type}"
 
     # ---- statements
 
@@ -184,6 +187,8 @@ def _parts(d: Data) -> tuple[Data, ...]:
             return args
         case L.Convert(arg=arg) | L.Splat(arg=arg) | L.Fold(arg=arg):
             return (arg,)
+        case L.Shuffle(a=a, b=b):
+            return (a, b)
     return ()
 
 

@@ -269,6 +269,9 @@ class KernelPrinter:
             case L.Shuffle(a=a, b=b, chosen=chosen):
                 picks = ", ".join(map(str, chosen))
                 return f"__builtin_shufflevector({self._data(a)}, {self._data(b)}, {picks})"
+            case L.Shuffle(a=a, b=b, chosen=chosen):
+                picks = ", ".join(map(str, chosen))
+                return f"__builtin_shufflevector({self._data(a)}, {self._data(b)}, {picks})"
             case L.Intrinsic(name=name, args=args, type=type_):
                 text = INTRINSICS[name].text(type_, tuple(a.type for a in args))
                 for a in args:
