@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import LimitError, ManifestError
 
+MAX_BYTES = 1 << 20  # of a document
 MAX_DEPTH = 16
 MAX_INTEGER = (1 << 53) - 1  # what every reader of JSON holds exactly
 _MAX_DIGITS = 17  # of an integer with its sign

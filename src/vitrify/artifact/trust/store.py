@@ -1,0 +1,202 @@
+"""What one machine remembers: its own key, its policy, the latest moment it has seen, and the highest releases.
+
+The directory is ``$VITRIFY_TRUST_DIR``, else ``vitrify`` in ``$XDG_DATA_HOME`` or ``~/.local/share``; only its owner
+can enter it. Where no policy lies there, only what was built on this machine is trusted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from ...errors import ArtifactError, ContainerError, PolicyError, UntrustedKeyError
+from .. import canonical
+from .. import schema as s
+from ..archive import open_regular
+from ..container import read_exactly
+from .keys import Signer
+from .policy import ANY, Key, Policy, Role, Rule, open_policy, seal_policy, succeed
+
+DIRECTORY_VARIABLE = "VITRIFY_TRUST_DIR"
+BUILT = 1795219200  # 2026-11-21: no clock that says less is right
+_MACHINE_KEY, _POLICY, _STATE = "machine.pem", "policy.json", "state.json"
+_NOTED_EVERY = 3600  # seconds between two notes of the time
+
+
+class TrustWarning(UserWarning):
+    """Something is less checked than it could be: development, or a directory that cannot be written."""
+
+
+class State(NamedTuple):
+    """The latest moment seen (seconds since 1970), and by product the highest release."""
+
+    seen: int
+    releases: Mapping[str, int]
+
+
+_state = s.record(State, seen=s.count, releases=s.mapping(s.text, s.count))
+
+
+def default_directory() -> str:
+    """Where this user's machine key, policy and state lie."""
+    if named := os.environ.get(DIRECTORY_VARIABLE):
+        return named
+    base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(base, "vitrify")
+
+
+class Store:
+    """The directory, made when something is first written to it."""
+
+    def __init__(self, directory: str | None = None) -> None:
+        self.directory = directory or default_directory()
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    # ---- the machine's key
+
+    def machine_key(self) -> Signer:
+        """This machine's key, made when there is none. OSError where the directory cannot be written,
+        SignatureError where others can read the key."""
+        path = self.path(_MACHINE_KEY)
+        if not os.path.exists(path):
+            with self._locked():
+                if not os.path.exists(path):
+                    fresh = f"{path}.{os.getpid()}"
+                    with suppress(OSError):
+                        os.unlink(fresh)
+                    Signer.generate().write(fresh)
+                    os.rename(fresh, path)
+        return Signer.read(path)
+
+    # ---- the policy
+
+    def policy(self) -> Policy:
+        """The policy that lies here; without one, that only this machine's key is trusted."""
+        try:
+            encoded = self._read(_POLICY)
+        except FileNotFoundError:
+            return own_policy(self.machine_key())
+        return open_policy(encoded)
+
+    def install(self, encoded: bytes) -> Policy:
+        """Makes ``encoded`` the policy: the first as it is, later ones where they follow the present one."""
+        with self._locked():
+            try:
+                present = open_policy(self._read(_POLICY))
+            except FileNotFoundError:
+                policy = open_policy(encoded)
+            else:
+                policy = succeed(present, encoded)
+            self._write(_POLICY, encoded)
+        return policy
+
+    # ---- time and releases
+
+    def state(self) -> State:
+        """What has been seen here. PolicyError where the record is damaged."""
+        try:
+            encoded = self._read(_STATE)
+        except FileNotFoundError:
+            return State(0, {})
+        try:
+            found: State = _state(canonical.loads(encoded, what="the state", limit=canonical.MAX_BYTES), "state")
+        except ArtifactError as error:
+            raise PolicyError(
+                "the record of releases is damaged", expected="what was written here", actual=error,
+                hint=f"if this machine's clock and releases are right, remove {self.path(_STATE)}",
+            ) from None  # fmt: skip
+        return found
+
+    def now(self, policy: Policy, state: State) -> int:
+        """The time, which is never before what is known to be past. PolicyError where the clock says so."""
+        floor = max(BUILT, policy.issued, state.seen)
+        clock = int(time.time())
+        if clock < floor:
+            raise PolicyError(
+                "the clock was set back", expected=f"{s.moment(floor)} or later", actual=s.moment(clock),
+                hint="set the clock right",
+            )  # fmt: skip
+        return clock
+
+    def note(self, state: State, now: int, product: str, release: int) -> None:
+        """Remembers an accepted release. Warns where it cannot be written."""
+        if now - state.seen < _NOTED_EVERY and state.releases.get(product, -1) >= release:
+            return
+        try:
+            with self._locked():
+                latest = self.state()
+                releases = {**latest.releases, product: max(latest.releases.get(product, 0), release)}
+                fresh = State(max(latest.seen, now), releases)
+                self._write(_STATE, canonical.dumps({"releases": releases, "seen": fresh.seen}))
+        except OSError as error:
+            warnings.warn(
+                f"{self.directory} cannot be written ({error.strerror}): a return to an older release, or of the "
+                "clock, will not be noticed", TrustWarning, stacklevel=2,
+            )  # fmt: skip
+
+    # ---- files
+
+    def _read(self, name: str) -> bytes:
+        path = self.path(name)
+        if not os.path.lexists(path):
+            raise FileNotFoundError(path)
+        try:
+            fd = open_regular(path)
+        except ContainerError as error:
+            raise PolicyError(str(error), hint="check the directory's permissions") from None
+        try:
+            status = os.fstat(fd)
+            if status.st_mode & 0o022 or status.st_uid not in (os.geteuid(), 0):
+                raise UntrustedKeyError(
+                    "others can change this file", path=path, expected="its owner and root alone can",
+                    actual=f"mode {status.st_mode & 0o777:o}, owner {status.st_uid}", hint=f"chmod go-w {path}",
+                )  # fmt: skip
+            return read_exactly(fd, 0, min(status.st_size, canonical.MAX_BYTES + 1), path)
+        finally:
+            os.close(fd)
+
+    def _write(self, name: str, data: bytes) -> None:
+        """The whole file or none, readable by its owner alone."""
+        fresh = self.path(f"{name}.{os.getpid()}-{os.urandom(4).hex()}")
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(fresh, self.path(name))
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(fresh)
+            raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def own_policy(key: Signer) -> Policy:
+    """That the key's owner alone is trusted, with any product."""
+    return Policy(
+        version=0, issued=0, expires=None, development=False, root=Role((key.id,), 1),
+        keys=(Key(key.public, "this machine"),), products={ANY: Rule((key.id,), 1, 0)}, revoked=(), denied=(),
+        licences=None,
+    )  # fmt: skip
+
+
+def first_policy(key: Signer) -> bytes:
+    """The envelope of a policy that trusts this machine alone: what ``vitrify trust`` starts from."""
+    return seal_policy(own_policy(key)._replace(version=1, issued=max(BUILT, int(time.time()))), [key])
