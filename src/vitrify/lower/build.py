@@ -154,11 +154,11 @@ class Lowering:
 
     def lower(self, graph: Graph) -> None:
         """Appends the graph's instructions; its inputs are placed, its outputs' places are kept if set."""
-        self._place_results(graph)
         self._require(graph)
         if self.options.layout:
             self.orders |= storage_orders(graph)
-        parts = partition(graph, fuse=self.options.fuse)
+        parts = partition(graph, fuse=self.options.fuse, stored=self.orders)
+        self._place_results(graph, parts.turned)
         if self.options.bf16:
             self.narrow |= narrow_values(graph, parts.steps, self.target)
         self._place_concats(graph, parts.steps)
@@ -186,13 +186,13 @@ class Lowering:
                 self.emit(p.Require(left, right, node))
         self.required = rest
 
-    def _place_results(self, graph: Graph) -> None:
+    def _place_results(self, graph: Graph, turned: set[Value]) -> None:
         """A view at the end: what it views is computed where the result lies."""
         for value in graph.outputs:
             current = value
             while current in self.placements and current.node is not None:
                 op = current.node.op
-                if not isinstance(op, (g.Reshape, g.Permute)):
+                if not isinstance(op, (g.Reshape, g.Permute)) or current in turned:
                     break
                 source = current.node.inputs[0]
                 here = self.placements[current]

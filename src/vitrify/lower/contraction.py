@@ -16,7 +16,7 @@ from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction, Low
 from vitrify.lower.emit import Emitter, Leaf
 from vitrify.lower.loop import Buffer, Data, Kernel, Stmt, align64
 from vitrify.lower.plan import Call, Operand, Place
-from vitrify.lower.regions import Step, trace
+from vitrify.lower.regions import Step, lane_axis, trace
 from vitrify.lower.rewrite_loop import rename
 from vitrify.lower.scope import KernelScope
 from vitrify.lower.views import linear_in, row_major
@@ -33,14 +33,14 @@ class RegionEpilogue:
     def __init__(self, step: Step, scope: KernelScope, leaves: dict[Value, Leaf]) -> None:
         self.step, self.scope, self.leaves = step, scope, leaves
         self.axes = step.index[step.anchor.output]
-        self.lane_axis = _lane_axis(step.anchor, self.axes)
+        self.lane_axis = lane_axis(step)
         self.serial = 0
         self.cost = len(step.members)
-        names = [str(a) for a in self.axes if isinstance(a, Dim)]
+        self.names = [f"a{i}" for i, a in enumerate(self.axes) if isinstance(a, Dim)]
         dtype = step.anchor.output.dtype.compute
         from vitrify.lower.loop import Register, VType
 
-        self.emit({n: Dim.symbol(n) for n in names}, Register("probe", VType(dtype, 1)), 1, None)
+        self.emit({n: Dim.symbol(n) for n in self.names}, Register("probe", VType(dtype, 1)), 1, None)
         self.buffers: tuple[Buffer, ...] = tuple(scope.buffers)
         self.dims: tuple[str, ...] = ()
 
@@ -57,18 +57,14 @@ class RegionEpilogue:
             emitter.store(self.leaves[output], output.dtype, index, emitter.read(output, index))
         if emitter.used_status:
             self.scope.status()
-        places = {str(a): position[str(a)] for a in self.axes if isinstance(a, Dim)}
+        places: dict[str, DimLike] = {}
+        for name in self.names:
+            at = position[name]
+            for i, size in reversed(list(enumerate(self.step.parts.get(name, ())))):
+                places[f"{name}_{i}"], at = at % size, at // size
+            if name not in self.step.parts:
+                places[name] = at
         return rename(tuple(emitter.statements), places)
-
-
-def _lane_axis(node: Node, axes: tuple[DimLike, ...]) -> str | None:
-    """The axis that vectors of results run along (:attr:`Contraction.lane_axis`)."""
-    op = node.op
-    assert isinstance(op, g.Contract)
-    batch = len(op.lhs_batch)
-    left = batch + len(op.free(0, node.inputs[0].rank))
-    found = [a for a in axes[left:] if isinstance(a, Dim)] or [a for a in axes[:batch] if isinstance(a, Dim)]
-    return str(found[-1]) if found else None
 
 
 def lower_contract(low: Lowering, step: Step, materialised: set[Value]) -> None:
@@ -94,7 +90,7 @@ def _problem(
     materialised: set[Value],
 ) -> tuple[Contraction, dict[str, Operand]]:
     lhs, rhs = node.inputs
-    out = [str(a) if isinstance(a, Dim) else f"a{i}" for i, a in enumerate(epilogue.axes)]
+    out = [f"a{i}" for i in range(len(epilogue.axes))]
     n_batch, n_left = len(op.lhs_batch), len(op.free(0, lhs.rank))
     names = {
         "batch": out[:n_batch],

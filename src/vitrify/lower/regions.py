@@ -7,16 +7,17 @@ normalisation). What remains is computed where it is read, unless that would rep
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim, DimLike, product, provably_less, provably_nonnegative, symbols
 from vitrify.ir.graph import Graph, Node, Value
 from vitrify.ir.scalar import SCALAR
-from vitrify.lower.views import RENAMING, Index, linear_in, reshape_index, source_index
+from vitrify.lower.views import RENAMING, Index, axis_groups, linear_in, reshape_index, source_index
 
 CHEAP = 2  # vector instructions that are repeated rather than stored
+LANES = 16  # the most that vectors of results have
 VIEWS = (*RENAMING, g.Pad)
 CONTROL = (g.If, g.Scan, g.Loop, g.BindDim)
 
@@ -30,25 +31,28 @@ class Step:
     members: list[Node]
     outputs: list[Value] = field(default_factory=list)
     index: dict[Value, Index] = field(default_factory=dict)  # contract: where members are, in its axes
+    parts: dict[str, Index] = field(default_factory=dict)  # contract: axes that a reshape after it divides, as sizes
 
 
 @dataclass
 class Partition:
     steps: list[Step]  # in an order that computes everything before it is read
     materialised: set[Value]
+    turned: set[Value]  # views of results that are copied from them, since these are not stored in that order
 
 
 Follows = Callable[[Step, Node], bool]
 
 
 class Partitioner:
-    def __init__(self, graph: Graph, fuse: bool = True) -> None:
+    def __init__(self, graph: Graph, fuse: bool = True, stored: Iterable[Value] = ()) -> None:
         self.graph, self.fuse = graph, fuse
         self.users = graph.users()
         self.at = {n: i for i, n in enumerate(graph.nodes)}
         self.step_of: dict[Node, Step] = {}
         self.steps: list[Step] = []
-        self.materialised: set[Value] = set(graph.inputs)
+        self.materialised: set[Value] = {*graph.inputs, *stored}
+        self.turned: set[Value] = set()
         self.live = self._live()
 
     def run(self) -> Partition:
@@ -79,7 +83,7 @@ class Partitioner:
             if pending and node.outputs[0] in self.materialised:
                 kind = "concat" if isinstance(node.op, g.Concat) else "map"
                 self._add(Step(kind, node, [node], [node.outputs[0]]))
-        return Partition(self._ordered(), self.materialised)
+        return Partition(self._ordered(), self.materialised, self.turned)
 
     def _live(self) -> set[Node]:
         live: set[Node] = set()
@@ -107,12 +111,34 @@ class Partitioner:
         self.materialised.update(node.inputs)
 
     def _contract(self, node: Node) -> None:
-        axes = tuple(0 if n == 1 else Dim.index(f"a{i}", n) for i, n in enumerate(node.output.shape))
-        step = Step("contract", node, [node], index={node.output: axes})
+        axes: list[DimLike] = [0 if n == 1 else Dim.index(f"a{i}", n) for i, n in enumerate(node.output.shape)]
+        step = Step("contract", node, [node], index={node.output: tuple(axes)})
+        divided = self._divided(node) if self.fuse else None
+        if divided is not None:
+            axis, sizes = divided
+            step.parts[f"a{axis}"] = sizes
+            axes[axis] = merged_parts(f"a{axis}", sizes)
+            step.index[node.output] = tuple(axes)
         if self.fuse:
             self._grow(step, self._follows_contract)
         self._add(step)
+        self._turn(step)
         self._close(step)
+
+    def _turn(self, step: Step) -> None:
+        """A result in an order that takes the lanes of vectors apart is copied there by a kernel that turns squares."""
+        last = step.members[-1]
+        lanes = lane_axis(step)
+        if not isinstance(last.op, g.Permute) or last.output not in self.graph.outputs or lanes is None:
+            return
+        (before, size), (after, length) = (
+            next(((i, n) for i, n in zip(reversed(step.index[v]), reversed(v.shape), strict=True) if n != 1), (0, 1))
+            for v in (last.inputs[0], last.output)
+        )
+        if str(before) == lanes != str(after) and all(isinstance(n, int) and n >= LANES for n in (size, length)):
+            step.members.remove(last)
+            self.step_of.pop(last)
+            self.turned.add(last.output)
 
     def _reduce(self, node: Node) -> None:
         step = Step("reduce", node, [node])
@@ -122,7 +148,8 @@ class Partitioner:
         self._close(step)
 
     def _close(self, step: Step) -> None:
-        """Views at the end of a region are left to their readers, unless they must be in memory."""
+        """Views at the end of a region are left to their readers, unless they must be in memory, or weave axes of
+        a contraction: their readers' positions would be divided, while the stores are where they are."""
         results = set(self.graph.outputs) | self.materialised
         changed = True
         while changed:
@@ -130,7 +157,8 @@ class Partitioner:
             inside = set(step.members)
             for node in reversed(step.members[1:]):
                 outside = not any(u in inside for u in self.users.get(node.output, []))
-                if outside and isinstance(node.op, RENAMING) and node.output not in results:
+                view = isinstance(node.op, RENAMING) and not (step.parts and isinstance(node.op, g.Reshape))
+                if outside and view and node.output not in results:
                     step.members.remove(node)
                     self.step_of.pop(node, None)
                     changed = True
@@ -158,6 +186,31 @@ class Partitioner:
             else:
                 tainted.update(node.outputs)
 
+    def _divided(self, node: Node) -> tuple[int, Index] | None:
+        """The axis of a contraction's result that vectors run along, and the sizes of which a reshape after it makes
+        it, where no vector reaches from one position of the others to the next."""
+        op, value = node.op, node.output
+        assert isinstance(op, g.Contract)
+        right = len(op.free(1, node.inputs[1].rank))
+        wide = [a for a in range(value.rank - right, value.rank) if value.shape[a] != 1]
+        if not wide:
+            return None
+        axis = at = wide[-1]
+        while len(users := self.users.get(value, [])) == 1 and users[0] in self.live:
+            user = users[0]
+            if isinstance(user.op, g.Permute):
+                at = user.op.perm.index(at)
+            elif isinstance(user.op, g.Reshape):
+                groups = axis_groups(value.shape, user.op.shape)
+                found = next((ins for outs, ins in groups if outs == [at]), [])
+                sizes = tuple(user.op.shape[a] for a in found)
+                whole = all(isinstance(n, int) for n in sizes) and len(sizes) > 1
+                return (axis, sizes) if whole and int(str(sizes[-1])) % LANES == 0 else None
+            elif not isinstance(user.op, (g.Map, g.Cast)):
+                return None
+            value = user.output
+        return None
+
     def _follows_contract(self, step: Step, node: Node) -> bool:
         """Elementwise at the positions of the contraction's results."""
         known = [step.index[v] for v in node.inputs if v in step.index]
@@ -172,7 +225,7 @@ class Partitioner:
         if isinstance(node.op, g.Reshape):
             index = reshape_index(known[0], node.inputs[0].shape, node.op.shape)
             back = reshape_index(index, node.op.shape, node.inputs[0].shape)
-            names = [str(i) for i in step.index[step.anchor.output] if isinstance(i, Dim)]
+            names = [s.name for i in step.index[step.anchor.output] for s in symbols(i)]
             if back == known[0] and all(linear_in(i, names) is not None for i in index):
                 step.index[node.output] = index
                 return True
@@ -293,6 +346,29 @@ class Partitioner:
         return found
 
 
+def lane_axis(step: Step) -> str | None:
+    """The axis of a contraction's results, or part of one, that vectors run along
+    (:attr:`vitrify.lower.contract.problem.Contraction.lane_axis`)."""
+    op, node = step.anchor.op, step.anchor
+    assert isinstance(op, g.Contract)
+    batch = len(op.lhs_batch)
+    left = batch + len(op.free(0, node.inputs[0].rank))
+    wide = [i for i, a in enumerate(step.index[node.output]) if isinstance(a, Dim)]
+    found = [i for i in wide if i >= left] or [i for i in wide if i < batch]
+    if not found:
+        return None
+    sizes = step.parts.get(f"a{found[-1]}")
+    return f"a{found[-1]}_{len(sizes) - 1}" if sizes else f"a{found[-1]}"
+
+
+def merged_parts(name: str, sizes: Sequence[DimLike]) -> DimLike:
+    """A position on an axis, by those on the axes ``NAME_0``, ``NAME_1``, … of which it is made."""
+    position: DimLike = 0
+    for i, size in enumerate(sizes):
+        position = position * size + (0 if size == 1 else Dim.index(f"{name}_{i}", size))
+    return position
+
+
 def _grows(user: Node, value: Value) -> bool:
     """Whether the user reads elements of the value more than once."""
     if isinstance(user.op, g.Scatter):
@@ -358,6 +434,6 @@ def trace(value: Value, stop: set[Value] | None = None) -> Traced | None:
     return Traced(current, index, tuple(conditions), fill)
 
 
-def partition(graph: Graph, *, fuse: bool = True) -> Partition:
-    """Steps for every live node, in order."""
-    return Partitioner(graph, fuse).run()
+def partition(graph: Graph, *, fuse: bool = True, stored: Iterable[Value] = ()) -> Partition:
+    """Steps for every live node, in order. ``stored`` values lie in memory."""
+    return Partitioner(graph, fuse, stored).run()

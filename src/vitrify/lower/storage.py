@@ -13,18 +13,37 @@ from vitrify.lower.regions import contract_base, trace
 Order = tuple[int, ...]  # axes, the last one contiguous
 
 
+LEAST_CHANNELS = 16  # from which on a graph's input is copied into the order of a convolution that pads it
+
+
 def storage_orders(graph: Graph) -> dict[Value, Order]:
-    """Orders that differ from that of the axes, for values computed in this graph."""
+    """Orders that differ from that of the axes, for values computed in this graph. All of them lie in memory: of a
+    graph's input that a convolution reads with a border, the bordered value."""
     orders: dict[Value, Order] = {}
     for node in graph.nodes:
         if isinstance(node.op, g.Contract):
             base = contract_base(node.inputs[0])
+            if base in graph.inputs:
+                base = _bordered(node, node.op, base) or base
             computed = base.node is not None and base.constant is None
             if computed and base not in orders:
                 order = _channels_last(node, node.op, base)
                 if order is not None:
                     orders[base] = order
     return orders
+
+
+def _bordered(node: Node, op: g.Contract, base: Value) -> Value | None:
+    """The padded input of a convolution of many channels, which is worth a copy in its order."""
+    value = node.inputs[0]
+    while value.node is not None and value is not base:
+        source = value.node.inputs[0]
+        if isinstance(value.node.op, g.Pad) and source is base and not op.lhs_batch:
+            order = _channels_last(node, op, value)
+            many = order is not None and isinstance(size := value.shape[order[-1]], int) and size >= LEAST_CHANNELS
+            return value if many else None
+        value = source
+    return None
 
 
 def _channels_last(node: Node, op: g.Contract, base: Value) -> Order | None:

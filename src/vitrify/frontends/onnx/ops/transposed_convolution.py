@@ -22,7 +22,7 @@ from vitrify.ir.dtypes import I64
 from vitrify.ir.graph import Value
 
 WINOGRAD = 3  # taps of a window for which products are saved elsewhere
-LANES = 16  # filters below which those of several phases are better off in one vector
+LANES = 16  # filters below which those of several phases are better off in one vector, and channels worth Winograd
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,15 @@ def conv_transpose(n: Call) -> Value:
     low, high = _cut(n, sizes, kernel, strides, dilations)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     wanted = [(m - 1) * s + r - a - b for m, s, r, a, b in zip(sizes, strides, reach, low, high, strict=True)]
-    starts, phases = _origin(kernel, strides, dilations, low, winograd=group == 1 and rank == 2)
+    filters = w.shape[1] * prod(strides)
+    wide = all(not isinstance(size, int) or size >= LANES for size in (inner, filters))
+    starts, phases = _origin(kernel, strides, dilations, low, winograd=group == 1 and rank == 2 and wide)
     skipped = [a - start for a, start in zip(low, starts, strict=True)]
     blocks = [ceildiv(skip + size, s) for skip, size, s in zip(skipped, wanted, strides, strict=True)]
-    filters = _filters(n, w, phases, group)  # [G, C/G, M/G, P.., T..]
     before = [-p.first for p in phases]
     after = [q - 1 + p.first + (p.window - 1) * p.step - (m - 1) for q, p, m in zip(blocks, phases, sizes, strict=True)]
     framed = _fitted(n, channels_last(n, x), before, after)
-    out = _convolved(n, framed, filters, phases, group)  # [N, Q, P, Q, P, .., M]
+    out = _convolved(n, framed, _filters(n, w, phases, group), phases, group)  # [N, Q, P, Q, P, .., M]
     bias = n.optional(2)
     if bias is not None:
         out = n.b.map("add", out, n.match(bias, (out.shape[-1],)))
