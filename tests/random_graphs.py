@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from hypothesis import strategies as st
 
+from vitrify.custom_ops import CustomOp, TensorSpec, custom_op
 from vitrify.ir import graph as g
 from vitrify.ir.builder import Builder, parameter
 from vitrify.ir.dims import Dim, DimLike, Shape, evaluate
@@ -420,11 +421,43 @@ def _loop(s: _Grower, x: Value) -> Value | None:
     return outputs[0]
 
 
+BACKWARDS_IN_C = """
+int BackwardsInC(const in0_t *restrict x, const int64_t *dims, out0_t *restrict y, const int64_t *results) {
+    int64_t count = 1;
+    for (int axis = 0; axis < IN0_RANK; axis++) count *= dims[axis];
+    for (int64_t i = 0; i < count; i++) y[i] = x[count - 1 - i];
+    return 0;
+}
+"""
+
+
+def _backwards(x: Array) -> Array:
+    return x.reshape(-1)[::-1].reshape(x.shape)
+
+
+BACKWARDS = [
+    custom_op("tests", name, infer=lambda x: TensorSpec(x.dtype, x.shape), reference=_backwards, c_source=source)
+    for name, source in (("Backwards", None), ("BackwardsInC", BACKWARDS_IN_C))
+]
+
+
+def called(op: CustomOp, x: Value, builder: Builder, *, pure: bool = True) -> Value:
+    """One of BACKWARDS."""
+    call = g.Call(
+        op.label, 1, op.digest, (x.dtype,), (x.shape,), pure=pure, c_source=op.c_source, evaluate=op.evaluate
+    )  # fmt: skip
+    return builder.one(call, x)
+
+
+def _call(s: _Grower, x: Value) -> Value | None:
+    return called(s.one_of(BACKWARDS), x, s.builder)
+
+
 _STEPS: dict[str, Callable[[_Grower, Value], Value | None]] = {
     "map": _map, "cast": _cast, "permute": _permute, "expand": _expand, "reshape": _reshape, "slice": _slice,
     "pad": _pad, "flip": _flip, "window": _window, "concat": _concat, "reduce": _reduce,
     "contract": _contract, "gather": _gather, "scatter": _scatter, "bitcast": _bit_cast,
     "sort": _sort, "suppress": _suppress,
     "constant": _constant, "iota": _iota, "dimvalue": _dim_value,
-    "binddim": _bind_dim, "if": _if, "scan": _scan, "loop": _loop,
+    "binddim": _bind_dim, "if": _if, "scan": _scan, "loop": _loop, "call": _call,
 }  # fmt: skip

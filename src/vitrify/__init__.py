@@ -36,11 +36,16 @@ _EXPORTS = {
     "ShapeError": "errors",
     "DivisionError": "errors",
     "OutOfMemoryError": "errors",
+    "CustomOpError": "errors",
+    "MissingCustomOpError": "errors",
     "ToolchainError": "errors",
     "ArtifactError": "errors",
     "PlatformError": "errors",
     "CacheError": "errors",
     "from_onnx": "session",
+    "custom_op": "custom_ops",
+    "CustomOp": "custom_ops",
+    "TensorSpec": "custom_ops",
     "ExecutionOrder": "runtime.options",
     "RunOptions": "runtime.run_options",
     "OrtValue": "runtime.ort_value",
@@ -89,10 +94,14 @@ if TYPE_CHECKING:
     from vitrify.cache import CacheWarning as CacheWarning
     from vitrify.compiled import CompiledArtifact as CompiledArtifact
     from vitrify.compiled import compile as compile
+    from vitrify.custom_ops import CustomOp as CustomOp
+    from vitrify.custom_ops import TensorSpec as TensorSpec
+    from vitrify.custom_ops import custom_op as custom_op
     from vitrify.errors import ArgumentTypeError as ArgumentTypeError
     from vitrify.errors import ArtifactError as ArtifactError
     from vitrify.errors import BindingError as BindingError
     from vitrify.errors import CacheError as CacheError
+    from vitrify.errors import CustomOpError as CustomOpError
     from vitrify.errors import DivisionError as DivisionError
     from vitrify.errors import EngineError as EngineError
     from vitrify.errors import EPFail as EPFail
@@ -105,6 +114,7 @@ if TYPE_CHECKING:
     from vitrify.errors import InvalidModelError as InvalidModelError
     from vitrify.errors import InvalidProtobuf as InvalidProtobuf
     from vitrify.errors import LoadCancelledError as LoadCancelledError
+    from vitrify.errors import MissingCustomOpError as MissingCustomOpError
     from vitrify.errors import ModelError as ModelError
     from vitrify.errors import ModelLoadCanceled as ModelLoadCanceled
     from vitrify.errors import ModelLoaded as ModelLoaded

@@ -8,6 +8,7 @@ import pytest
 
 from vitrify.artifact.dtypes import BY_NAME, CODES, DTYPES
 from vitrify.artifact.manifest import (
+    FORMAT,
     FileEntry,
     Kernel,
     Manifest,
@@ -95,8 +96,8 @@ def test_what_is_no_manifest(encoded: bytes) -> None:
 
 
 def test_another_format() -> None:
-    document = {**json.loads(encode(manifest())), "format": 2}
-    with pytest.raises(ArtifactError, match="expected 1; got 2"):
+    document = {**json.loads(encode(manifest())), "format": FORMAT + 1}
+    with pytest.raises(ArtifactError, match=f"expected {FORMAT}; got {FORMAT + 1}"):
         parse(sealed(document))
 
 
@@ -106,7 +107,7 @@ def test_spelling_is_fixed() -> None:
         json.dumps(document).encode(),
         encode(manifest()).rstrip(),
         encode(manifest()) + b"\n",
-        encode(manifest()).replace(b'"format":1', b'"format":1,"format":1'),
+        encode(manifest()).replace(b'"format":', b'"format":1,"format":'),
     ):
         with pytest.raises(ArtifactError):
             parse(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.random_graphs import BACKWARDS, called
 from tests.rewrite.checks import Case, Model, assert_same, check_rule, count, feeds
 from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim
@@ -52,6 +53,7 @@ CASES = [
         gone=(g.Permute,),
         name="view",
     ),
+    Case(r.call_of_constants, lambda m: called(BACKWARDS[0], m.weights(3, 4), m), gone=(g.Call,)),
     Case(r.sort_constants, lambda m: m.sort(m.weights(3, 4), 1, count=2), gone=(g.Sort,)),
     Case(r.evaluate_constants, lambda m: m.map("add", m.weights(3), m.iota((3,), 0, F32)), name="positions"),
     Case(r.move_one_number, _fill, gone=(g.Reshape,), dims=(("n", 4),)),

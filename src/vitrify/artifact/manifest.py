@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import ArtifactError
 from .dtypes import BY_NAME
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 64 << 20
 LEAF_BYTES = 1 << 20
 MANIFEST_NAME = "manifest.json"
@@ -133,9 +133,31 @@ class Host(NamedTuple):
     results: tuple[int, ...]
 
 
+class Slot(NamedTuple):
+    """An argument or a result of an op."""
+
+    dtype: str
+    rank: int
+
+
+class UserOp(NamedTuple):
+    """An op of the user, for arguments (None: left out) and results of these forms. With ``c_source`` it is in the
+    payload; without, sessions call what the process has registered as ``domain::name`` in this version with a
+    signature of this digest, as the Python module ``origin`` does. ``attributes`` are JSON."""
+
+    label: str
+    version: int
+    digest: str
+    origin: str
+    attributes: str
+    arguments: tuple[Slot | None, ...]
+    results: tuple[Slot, ...]
+    c_source: str
+
+
 class Manifest(NamedTuple):
     """Everything about an artifact but the bytes of its files. ``host`` is None where all inputs and outputs
-    are the plan's own."""
+    are the plan's own. The plan names ``user_ops`` by number."""
 
     vitrify: str
     meta: Meta
@@ -145,6 +167,7 @@ class Manifest(NamedTuple):
     nodes: tuple[Node, ...] = ()
     files: Mapping[str, FileEntry] = {}
     host: Host | None = None
+    user_ops: tuple[UserOp, ...] = ()
 
 
 T = TypeVar("T")
@@ -248,6 +271,22 @@ def _optional(item: Parser[T]) -> Parser[T | None]:
     return lambda value, where: None if value is None else item(value, where)
 
 
+def _label(value: Any, where: str) -> str:
+    domain, mark, name = _text(value, where).partition("::")
+    if not (domain and mark and name):
+        raise _refuse(where, "domain::name", value)
+    return str(value)
+
+
+def _object_text(value: Any, where: str) -> str:
+    try:
+        if type(json.loads(_text(value, where))) is dict:
+            return str(value)
+    except (ValueError, RecursionError):
+        pass
+    raise _refuse(where, "the text of a JSON object", value)
+
+
 def _literal_dtype(value: Any, where: str) -> str:
     return "string" if value == "string" and type(value) is str else _dtype(value, where)
 
@@ -312,11 +351,16 @@ _host = _record(
     Host, inputs=_several(_edge), outputs=_several(_edge), constants=_several(_literal), prologue=_several(_step),
     feeds=_several(_count), epilogue=_several(_step), results=_several(_count),
 )  # fmt: skip
+_slot = _record(Slot, dtype=_dtype, rank=_count)
+_user_op = _record(
+    UserOp, label=_label, version=_count, digest=_digest, origin=_text, attributes=_object_text,
+    arguments=_several(_optional(_slot)), results=_several(_slot), c_source=_text,
+)  # fmt: skip
 _manifest = _record(
     Manifest, vitrify=_text, meta=_meta, inputs=_several(_port), outputs=_several(_port),
     targets=_several(_target), nodes=_several(_record(Node, name=_text, op=_text)),
     files=_mapping(_file_name, _record(FileEntry, size=_count, sha256=_several(_digest))),
-    host=_optional(_host),
+    host=_optional(_host), user_ops=_several(_user_op),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ suppress     boxes in order of preference, those left out that overlap one chose
 sources      constant, iota, dim (a symbolic integer as a tensor of rank 0)
 control      if (two graphs), scan (a graph repeated over carried, scanned and stacked values), loop (the same
              while a condition holds)
+call         an op that the user gives: a reference in Python, C where there is some
 ===========  =====================================================================================
 
 An op is a frozen description; ``infer`` gives the types of its results, and refuses what is ill-typed.
@@ -24,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vitrify.ir.call import Call as Call
+from vitrify.ir.call import is_pure as is_pure
 from vitrify.ir.control import BindDim as BindDim
 from vitrify.ir.control import If as If
 from vitrify.ir.control import Loop as Loop
@@ -405,7 +408,7 @@ class DimValue(Op):
 
 STRUCTURES: tuple[type[Op], ...] = (
     Map, Cast, BitCast, Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat, Reduce, Contract, Gather, Scatter,
-    Sort, Suppress, Constant, Iota, DimValue, BindDim, If, Scan, Loop,
+    Sort, Suppress, Constant, Iota, DimValue, BindDim, If, Scan, Loop, Call,
 )  # fmt: skip
 MOVEMENT = (Permute, Expand, Reshape, Slice, Pad, Flip, Window, Concat)
 

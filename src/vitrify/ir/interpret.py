@@ -548,3 +548,11 @@ def _loop(op: g.Loop, arrays: Sequence[Array], dims: Dims, node: Node) -> list[A
         shape = _sizes(value.shape, dims, node)
         stacked.append(np.stack(stack) if stack else np.empty(shape, value.dtype.numpy))
     return [*carried, *stacked]
+
+
+@_rule(g.Call)
+def _call(op: g.Call, arrays: Sequence[Array], dims: Dims, node: Node) -> list[Array]:
+    if op.evaluate is None:
+        raise InterpretError(f"{_where(node)}: {op.op} (version {op.version}) is not registered")
+    owned = [np.array(a, order="C", copy=True) for a in arrays]
+    return op.evaluate(op.arguments(owned), op.attributes, len(op.dtypes))

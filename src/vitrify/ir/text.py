@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrify.ir.dims import Dim, DimLike, Symbol, symbols
+from vitrify.ir.dims import Dim, Symbol, symbols
 from vitrify.ir.dtypes import DTYPES, DType, from_numpy
 from vitrify.ir.graph import Graph, Node, Op, Type, Value
 
@@ -129,7 +129,7 @@ class GraphPrinter:
         results = ", ".join(self._definition(v) for v in node.outputs)
         op = node.op
         parts = [f"{indent}{results} = {op.name}"]
-        shown = [f for f in fields(op) if not _at_default(f, getattr(op, f.name))]
+        shown = [f for f in fields(op) if f.repr and not _at_default(f, getattr(op, f.name))]
         if shown and shown[0].type == "str" and _WORD.fullmatch(getattr(op, shown[0].name)):
             parts[0] += "." + getattr(op, shown.pop(0).name)
         if inputs:
@@ -221,9 +221,11 @@ def op_symbols(op: Op) -> set[Symbol]:
     """The symbols in an op's own fields."""
     found: set[Symbol] = set()
     for field in fields(op):
-        value: object = getattr(op, field.name)
-        sizes: tuple[DimLike, ...] = (
-            value if isinstance(value, tuple) else (value,) if isinstance(value, Dim) else ()
-        )
-        found |= {s for n in sizes if isinstance(n, Dim) for s in symbols(n)}
+        found |= _field_symbols(getattr(op, field.name))
     return found
+
+
+def _field_symbols(value: object) -> set[Symbol]:
+    if isinstance(value, tuple):
+        return {s for part in value for s in _field_symbols(part)}
+    return symbols(value) if isinstance(value, Dim) else set()

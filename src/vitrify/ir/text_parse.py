@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vitrify.ir import dims
+from vitrify.ir.call import Evaluate
 from vitrify.ir.dims import Dim, DimLike, Shape
 from vitrify.ir.dtypes import BY_NAME, DType
-from vitrify.ir.graph import STRUCTURES, BindDim, Constant, Graph, Node, Op, Type, Value
+from vitrify.ir.graph import STRUCTURES, BindDim, Call, Constant, Graph, Node, Op, Type, Value
 from vitrify.ir.text import Array
 from vitrify.ir.verify import IRError, verify
 
@@ -23,15 +24,20 @@ _OPS = {cls.__name__.lower().rstrip("_"): cls for cls in STRUCTURES}
 _NUMBER = re.compile(r"-?(?:nan|inf|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)")
 
 
-def parse_graph(text: str, constants: Mapping[str, Array] | None = None) -> Graph:
-    """The graph that ``text`` describes, verified; ``constants`` has the large constants by digest.
+def parse_graph(
+    text: str,
+    constants: Mapping[str, Array] | None = None,
+    ops: Mapping[tuple[str, int], Evaluate] | None = None,
+) -> Graph:
+    """The graph that ``text`` describes, verified; ``constants`` has the large constants by digest, ``ops`` what
+    called ops compute by label and version.
 
     Raises :class:`vitrify.ir.verify.IRError` with line, column and a caret where the text is ill-formed, and
     as :func:`vitrify.ir.verify.verify` where the graph is.
     """
     reader = _Reader(text)
     reader.word("graph")
-    graph = _GraphParser(reader, constants or {}).graph({})
+    graph = _GraphParser(reader, constants or {}, ops or {}).graph({})
     reader.space()
     if reader.at < len(text):
         raise reader.error("expected the end of the text")
@@ -124,9 +130,12 @@ class _Reader:
 
 
 class _GraphParser:
-    def __init__(self, reader: _Reader, constants: Mapping[str, Array]) -> None:
+    def __init__(
+        self, reader: _Reader, constants: Mapping[str, Array], ops: Mapping[tuple[str, int], Evaluate]
+    ) -> None:
         self.reader = reader
         self.constants = constants
+        self.ops = ops
 
     def graph(self, outer: Mapping[str, Dim]) -> Graph:
         """``"name" { dims, assumptions, inputs, nodes, outputs }``; the dims of ``outer`` are known."""
@@ -262,7 +271,7 @@ class _GraphParser:
 
     def _op(self, cls: type[Op], given: dict[str, Any], graph: Graph, start: int) -> Op:
         reader = self.reader
-        known = {f.name: f for f in fields(cls)}
+        known = {f.name: f for f in fields(cls) if f.repr}
         while (match := re.compile(r"([a-z_]+)=(?!=)").match(reader.text, self._position())) is not None:
             name = match.group(1)
             if name not in known or name in given:
@@ -275,6 +284,8 @@ class _GraphParser:
             raise reader.error(f"{cls.__name__.lower()} needs {', '.join(missing)}", start)
         if cls is BindDim and given["symbol"] not in graph.symbols:
             raise reader.error(f"dim {given['symbol']!r} is not declared", start)
+        if cls is Call:
+            given["evaluate"] = self.ops.get((given["op"], given["version"]))
         return cls(**given)
 
     def _field(self, field: Field[Any], symbols: Mapping[str, Dim]) -> object:
@@ -292,6 +303,12 @@ class _GraphParser:
                 return self.dim(symbols)
             case "Shape":
                 return self._shape(symbols)
+            case "tuple[Shape, ...]":
+                reader.literal("[")
+                return tuple(reader.listed(lambda: self._shape(symbols), "]"))
+            case "tuple[DType, ...]":
+                reader.literal("[")
+                return tuple(reader.listed(self._dtype, "]"))
             case "tuple[int, ...]":
                 reader.literal("[")
                 return tuple(reader.listed(self._int, "]"))

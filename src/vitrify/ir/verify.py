@@ -10,6 +10,7 @@ from vitrify.ir.dims import Dim, Symbol, symbols
 from vitrify.ir.graph import (
     STRUCTURES,
     BindDim,
+    Call,
     Constant,
     Graph,
     Loop,
@@ -214,7 +215,7 @@ def _types(node: Node) -> Iterator[Problem]:
     if isinstance(op, Loop) and not 0 <= op.carried <= len(types) - 2:
         yield Problem(f"loop of {op.carried} carried values takes 2 more inputs or more, got {len(types)}", node)
         return
-    if arity is None and not types and not isinstance(op, Scan):
+    if arity is None and not types and not isinstance(op, (Scan, Call)):
         yield Problem(f"{op.name} takes one input or more, got none", node)
         return
     if isinstance(op, Scan) and not 0 <= op.carried <= op.carried + op.scanned <= len(types):

@@ -11,6 +11,7 @@ from vitrify.ir.dtypes import BF16, DType
 from vitrify.ir.graph import Graph, Node, Value
 from vitrify.lower import plan as p
 from vitrify.lower.contraction import lower_contract
+from vitrify.lower.custom import lower_call
 from vitrify.lower.emit import Leaf
 from vitrify.lower.loop import Kernel, align64, scratch_bytes
 from vitrify.lower.narrow import narrow_values
@@ -235,7 +236,7 @@ class Lowering:
     # ---- steps
 
     def _step(self, step: Step, materialised: set[Value]) -> None:
-        if step.kind not in ("control", "scatter") and all(_is_empty(v) for v in step.outputs):
+        if step.kind not in ("control", "scatter", "call") and all(_is_empty(v) for v in step.outputs):
             return
         for value in step.outputs:
             place = self.placement(value).place
@@ -257,6 +258,8 @@ class Lowering:
             lower_suppress(self, step.anchor, materialised)
         elif step.kind == "scatter":
             lower_scatter(self, step.anchor, materialised)
+        elif step.kind == "call":
+            lower_call(self, step.anchor, materialised)
         else:
             self._control(step, materialised)
 

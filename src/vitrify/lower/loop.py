@@ -295,6 +295,26 @@ class Buffer:
     aligned: bool = False
 
 
+#: An argument or a result of an op: its dtype and rank.
+Slot = tuple[DType, int]
+
+
+@dataclass(frozen=True)
+class UserOp:
+    """An op that the user gives, for arguments (None: left out) and results of these forms. ``label``, ``version``,
+    ``digest``, ``attributes`` and the rest are those of :class:`vitrify.ir.call.Call`."""
+
+    label: str
+    version: int
+    digest: str
+    attributes: str
+    arguments: tuple[Slot | None, ...]
+    results: tuple[Slot, ...]
+    c_source: str = ""
+    c_file: str = ""
+    origin: str = ""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """``buffers`` and ``dims`` are the parameters, in the order of the native call. ``flops`` and
@@ -308,6 +328,7 @@ class Kernel:
     flops: DimLike = 0
     traffic: DimLike = 0
     schedule: tuple[tuple[str, int | str], ...] = field(default=())
+    user: UserOp | None = None
 
     @property
     def tiles(self) -> tuple[Tile, ...]:

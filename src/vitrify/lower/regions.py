@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim, DimLike, product, provably_less, provably_nonnegative, symbols
@@ -26,7 +27,7 @@ CONTROL = (g.If, g.Scan, g.Loop, g.BindDim)
 class Step:
     """One or more kernels, or one control structure. ``members`` in order; ``outputs`` are materialised."""
 
-    kind: str  # contract, reduce, map, concat, scatter, sort, suppress, control
+    kind: str  # contract, reduce, map, concat, scatter, sort, suppress, call, control
     anchor: Node
     members: list[Node]
     outputs: list[Value] = field(default_factory=list)
@@ -70,7 +71,7 @@ class Partitioner:
                 self._contract(node)
             elif isinstance(node.op, g.Reduce):
                 self._reduce(node)
-            elif isinstance(node.op, (g.Sort, g.Suppress)):
+            elif isinstance(node.op, (g.Sort, g.Suppress, g.Call)):
                 self._add(Step(node.op.name, node, [node], list(node.outputs)))
                 self.materialised.update((*node.inputs, *node.outputs))
             elif isinstance(node.op, g.Scatter):
@@ -88,7 +89,7 @@ class Partitioner:
     def _live(self) -> set[Node]:
         live: set[Node] = set()
         stack = [v.node for v in self.graph.outputs] + [
-            n for n in self.graph.nodes if g.bound_dims(n.op)
+            n for n in self.graph.nodes if g.bound_dims(n.op) or not g.is_pure(n.op)
         ]
         while stack:
             node = stack.pop()
@@ -312,6 +313,9 @@ class Partitioner:
         producer = {v: s for s in self.steps for v in s.outputs}
         binders = {name: s for s in self.steps for n in s.members for name in g.bound_dims(n.op)}
         needs = {s: self._needs(s, producer, binders) for s in self.steps}
+        effects = [s for s in self.steps if not g.is_pure(s.anchor.op)]
+        for before, after in pairwise(effects):
+            needs[after].add(before)
         done: set[Step] = set()
         order: list[Step] = []
         remaining = sorted(self.steps, key=lambda s: self.at[s.members[-1]])

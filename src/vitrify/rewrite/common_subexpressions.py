@@ -32,7 +32,7 @@ class CommonSubexpressions:
         for node in graph.nodes:
             inputs = tuple(table.get(v, v) for v in node.inputs)
             op = map_bodies(node.op, self.run)
-            key = _key(op, inputs, order)
+            key = _key(op, inputs, order) if g.is_pure(op) else node
             same = first.get(key)
             if same is not None:
                 table.update(zip(node.outputs, same.outputs, strict=True))

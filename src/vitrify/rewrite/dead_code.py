@@ -22,7 +22,7 @@ class DeadCode:
         needed = set(graph.outputs)
         kept: list[_Kept] = []
         for node in reversed(graph.nodes):
-            if needed.isdisjoint(node.outputs) and not _binds(node, graph, kept):
+            if needed.isdisjoint(node.outputs) and g.is_pure(node.op) and not _binds(node, graph, kept):
                 continue
             entry = _narrow(node, [i for i, v in enumerate(node.outputs) if v in needed])
             kept.append(entry)
@@ -146,7 +146,8 @@ def _live_results(op: g.Scan, used: list[int]) -> list[int]:
 
 
 def _needs(op: g.Scan) -> list[set[int]]:
-    """For each result of the body the carried values it depends on; last, those that ``bind_dim`` needs."""
+    """For each result of the body the carried values it depends on; last, those that ``bind_dim`` and calls with
+    effects need."""
     table = {v: 1 << i for i, v in enumerate(op.body.inputs[1 : 1 + op.carried])}
     bound = 0
     for node in op.body.nodes:
@@ -155,7 +156,7 @@ def _needs(op: g.Scan) -> list[set[int]]:
             mask |= table.get(v, 0)
         for v in node.outputs:
             table[v] = mask
-        if isinstance(node.op, g.BindDim):
+        if isinstance(node.op, g.BindDim) or not g.is_pure(node.op):
             bound |= mask
     masks = [*(table.get(v, 0) for v in op.body.outputs), bound]
     return [{i for i in range(op.carried) if mask >> i & 1} for mask in masks]

@@ -11,7 +11,7 @@ import numpy as np
 from vitrify.errors import InvalidArgumentError, ShapeError
 from vitrify.ir import graph as g
 from vitrify.ir.builder import Builder
-from vitrify.ir.dims import Dim, DimLike, lower, substitute, upper
+from vitrify.ir.dims import Dim, lower, substitute, upper
 from vitrify.ir.graph import Graph, Node, Op, Type, TypeRuleError, Value, make_node
 
 
@@ -112,9 +112,5 @@ def _field(value: Any, dims: Mapping[str, int]) -> Any:
     if isinstance(value, Dim):
         return substitute(value, dims)
     if isinstance(value, tuple):
-        return tuple(_size(v, dims) for v in value)
+        return tuple(_field(v, dims) for v in value)
     return value
-
-
-def _size(value: DimLike, dims: Mapping[str, int]) -> DimLike:
-    return substitute(value, dims) if isinstance(value, Dim) else value

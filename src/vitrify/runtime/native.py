@@ -25,13 +25,15 @@ from ..artifact.manifest import Port
 from ..errors import ArtifactError, OutOfMemoryError, PlatformError
 from .threads import available_cpus
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 #: What the builtin returns: all outputs; None for a feed not in native form; the status of a failure.
 Result = list["np.ndarray[Any, Any]"] | int | None
 NativeCall = Callable[[object], Result]
 #: The array that an output of this number and shape is written into.
 OutputMaker = Callable[[int, tuple[int, ...]], "np.ndarray[Any, Any]"]
+#: An op in Python: its number, addresses of its operands, their dims; 0, or 1 where it failed. It never raises.
+OpCall = Callable[[int, Any, Any], int]
 
 
 class _Os(Structure):
@@ -76,6 +78,7 @@ class _Config(Structure):
         ("time_limit", c_int64),
         ("trip_limit", c_int64),
         ("arenas", POINTER(c_void_p)),
+        ("call", c_void_p),
     ]
 
 
@@ -103,6 +106,7 @@ class Watch(Structure):
     ]
 
 
+_NativeOpCall = ctypes.CFUNCTYPE(c_int, c_int64, POINTER(c_void_p), POINTER(c_int64))
 _OutputMemory = ctypes.CFUNCTYPE(c_void_p, c_int32, POINTER(c_int64))
 
 
@@ -409,6 +413,7 @@ def _create(
     threads: int,
     memory: Memory,
     limits: Limits,
+    op_call: OpCall | None,
 ) -> tuple[int, list[Any]]:
     """The address of a new session, and what has to live as long."""
     _process.provide(library)
@@ -416,19 +421,21 @@ def _create(
     constants = None if weights is None else np.frombuffer(weights.data, np.uint8)
     if library.model.weights_bytes != (0 if constants is None else constants.size):
         raise ArtifactError("payload and weights disagree on their size", hint="compile the model again")
+    callback = None if op_call is None else _NativeOpCall(op_call)
     config = _Config(
         ctypes.pointer(_process.os), ctypes.pointer(_process.python),
         _process.parallel_for, _process.pool,
         None if constants is None else constants.ctypes.data,
         *arrays, memory.limit, threads, available_cpus() if memory.kept else 0, *limits,
         _process.arenas.slots if memory.shared else None,
+        None if callback is None else _address(callback),
     )  # fmt: skip
     address = library.table.session_create(ctypes.byref(config))
     if not address:
         raise OutOfMemoryError("no memory for the session")
     if memory.shared:
         _process.arenas.users += 1
-    return address, [objects, arrays, constants, weights]
+    return address, [objects, arrays, constants, weights, callback]
 
 
 class NativeSession:
@@ -451,12 +458,13 @@ class NativeSession:
         threads: int,
         memory: Memory,
         limits: Limits = _NO_LIMITS,
+        op_call: OpCall | None = None,
     ) -> None:
         library = _Library.acquire(payload)
         try:
             library.check(inputs, outputs)
             objects = ([port.name for port in inputs], *dtypes)
-            address, kept = _create(library, weights, objects, threads, memory, limits)
+            address, kept = _create(library, weights, objects, threads, memory, limits, op_call)
         except BaseException:
             library.release()
             raise

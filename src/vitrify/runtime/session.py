@@ -11,6 +11,7 @@ from ..artifact.directory import Artifact, load_artifact
 from ..artifact.dtypes import BY_NAME
 from ..artifact.manifest import Edge, Port, Target
 from ..errors import (
+    CustomOpError,
     DivisionError,
     IndexOutOfRangeError,
     InvalidArgumentError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .watched import WatchedRun
 
 _MIB = 1 << 20
+_RAISED = 6  # the status of a run that an op in Python ended
 _TIME = 14  # the status of a run that took too long
 
 #: vt_status codes of abi.h: the class, what happened, what to do.
@@ -44,6 +46,11 @@ _STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
     3: (ShapeError, "shape arithmetic overflows 64 bits", "use smaller dims"),
     4: (OutOfMemoryError, "memory was refused", "free memory, or use smaller dims"),
     5: (DivisionError, "integer division by zero", "check the values of the divisor"),
+    7: (CustomOpError, "the C source of the custom op reported the failure", None),
+    11: (
+        ShapeError, "a size that follows from the values fed is negative, or larger than any memory",
+        "check what sizes come from: scales (finite numbers above 0), sizes, limits, repeats, pads, depths",
+    ),
     13: (RunLimitError, "the run's loops reached loop_trip_limit", None),
     15: (TerminatedError, "the run was ended by RunOptions.terminate", None),
 }
@@ -83,7 +90,8 @@ class Session:
     ``artifact`` is an :class:`Artifact` or the path of one. The target that suits this CPU best is
     taken; its payload and weights are checked against their digests, then mapped. Raises
     ArtifactError for a damaged artifact, PlatformError when no target fits, OutOfMemoryError when the
-    stated peak is already over the memory limit.
+    stated peak is already over the memory limit, MissingCustomOpError where the artifact needs custom ops that are
+    not registered.
     """
 
     def __init__(
@@ -104,7 +112,11 @@ class Session:
         self._dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._inputs]
         self._output_dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]
         self._positions = {port.name: index for index, port in enumerate(self._outputs)}
-        weights = self.target.weights
+        weights, op_call = self.target.weights, None
+        if manifest.user_ops:
+            from .user_ops import UserOps
+
+            op_call = UserOps(manifest.user_ops) or None
         self._native = NativeSession(
             self.artifact.map(self.target.payload),
             None if weights is None else self.artifact.map(weights),
@@ -114,6 +126,7 @@ class Session:
             threads=self.threads,
             memory=Memory(limit, self._options.enable_cpu_mem_arena, self._options.shares_memory),
             limits=self._limits(None),
+            op_call=op_call,
         )
         self._call = self._native.call
         self._host = manifest.host
@@ -141,8 +154,9 @@ class Session:
         copied first, and scalars and lists converted when their values fit. Types that NumPy lacks are
         ml_dtypes' where that is installed, else their raw bits. Raises InvalidArgumentError (everything
         wrong with names, dtypes, ranks and dims at once), ShapeError, IndexOutOfRangeError,
-        DivisionError, OutOfMemoryError, RunLimitError where a limit of the options is reached, and TerminatedError
-        where ``run_options.terminate`` is set. During a loop, signals are handled: Ctrl-C ends the run.
+        DivisionError, OutOfMemoryError, RunLimitError where a limit of the options is reached, TerminatedError
+        where ``run_options.terminate`` is set, and what a custom op in Python raises. During a loop, signals are
+        handled: Ctrl-C ends the run.
         """
         if run_options is not None or self._history is not None:
             return self.run_into(output_names, input_feed, {}, run_options)
@@ -332,7 +346,8 @@ class Session:
     def _fail(self, status: int, options: RunOptions | None = None) -> NoReturn:
         if status < 0:
             self._refuse_memory(-status)
-        if status >> 32 == _TIME:
+        code, detail = status >> 32 & 0xFF, status >> 40
+        if code == _TIME:
             self._refuse_time(status & 0xFFFFFFFF, options)
         kind, message, hint = _STATUSES.get(status >> 32, (VitrifyError, f"status {status >> 32}", None))
         nodes, index = self.artifact.manifest.nodes, status & 0xFFFFFFFF
@@ -340,6 +355,15 @@ class Session:
         known = index < len(nodes) and kind not in (OutOfMemoryError, TerminatedError)
         node = nodes[index] if known else None
         where = f"node {node.name!r} ({node.op}): " if node and node.name else f"{node.op}: " if node else ""
+        if code == _RAISED:
+            from .user_ops import take_raised
+
+            error = take_raised()
+            if error is not None:
+                error.add_note(f"raised by the custom op at {where.rstrip(': ')}")
+                raise error
+        if kind is CustomOpError:
+            message = f"{message} {detail}"
         if kind is RunLimitError:
             limit = self._limits(options).trips
             raise kind(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from vitrify.codegen.c.positions import PRELUDE, position, real
 from vitrify.codegen.c.printer import kernel_source
+from vitrify.codegen.c.user_op import quoted, user_source
 from vitrify.debug import debug_level
 from vitrify.ir.dims import Dim, DimLike, lower, provably_nonnegative, substitute, symbols, upper
 from vitrify.ir.graph import Type
@@ -46,8 +47,11 @@ def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> 
                     verify_kernel(call.kernel, call.source)
                 text = kernel_source(replace(call.kernel, name="KERNEL"), target)
                 template = re.sub(r"\W", "_", str(dict(call.kernel.schedule).get("template", "kernel")))
+                kernel = replace(call.kernel, name="KERNEL")
+                text = kernel_source(kernel, target) if user is None else user_source(user, "KERNEL")
                 name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-                sources[name] = text.replace("KERNEL", name)
+                if text:
+                    sources[name] = user_source(user, name) if user else text.replace("KERNEL", name)
                 named[call.kernel] = name
             names.append(named[call.kernel])
     sources["plan"] = _program(plan, variants, named)
@@ -55,7 +59,7 @@ def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> 
 
 
 def _program(plan: Plan, variants: Sequence[Variant], names: dict[Kernel, str]) -> str:
-    kernels = sorted(set(names.values()))
+    kernels = sorted({name for kernel, name in names.items() if not _in_python(kernel)})
     declared = "".join(f"void {n}(char *const *, const int64_t *, int64_t, char *);\n" for n in kernels)
     scratch = max(int(str(p.scratch_bytes)) for p in (plan, *(v.plan for v in variants)))
     order = list(dict.fromkeys(n for p in (plan, *(v.plan for v in variants)) for n in p.dims))
@@ -116,7 +120,7 @@ class PlanPrinter:
                     text += f"static const int64_t {dims}[] = {{{values}}};\n"
                 late = int(kind == "output" and number in self.plan.late_outputs)
                 rows[kind].append(
-                    f"{{{_string(name)}, {type_.dtype.code}, {type_.dtype.itemsize}, {type_.rank}, {late}, {dims}}}"
+                    f"{{{quoted(name)}, {type_.dtype.code}, {type_.dtype.itemsize}, {type_.rank}, {late}, {dims}}}"
                 )
         for kind, found in rows.items():
             body = ", ".join(found) or "{0}"
@@ -198,7 +202,7 @@ class PlanPrinter:
         flops = traffic = 0
         for call in self.plan.calls():
             k = call.kernel
-            if not (isinstance(k.flops, int) and isinstance(k.traffic, int) and k.tasks == 1):
+            if k.user or not (isinstance(k.flops, int) and isinstance(k.traffic, int) and k.tasks == 1):
                 return False
             flops, traffic = flops + k.flops, traffic + k.traffic
         loops = any(_repeats(i) for i in self.plan.instructions)
@@ -333,7 +337,11 @@ class PlanPrinter:
         tasks = position(call.kernel.tasks)
         source = call.source.replace("*/", "* /").replace("\n", " ")
         arguments = f"char *const b[] = {{{buffers}}}; const int64_t d[] = {{{dims or '0'}}};"
-        if tasks == "1":
+        if _in_python(call.kernel):
+            number = self.plan.shared.user_ops[call.kernel.user] if call.kernel.user else 0
+            failed = f"r->status = (int64_t)VT_ERR_RAISED << 32 | d[{len(call.dims) - 1}]; return;"
+            run = f"if (r->host->call({number}, b, d)) {{ {failed} }}"
+        elif tasks == "1":
             run = f"{name}(b, d, 0, r->scratch);"
         else:
             passed = f"{name}, b, d, {tasks}, r->scratch, {self.scratch}, r->threads"
@@ -346,6 +354,11 @@ class PlanPrinter:
 
 
 def _repeats(instruction: Instruction) -> bool:
+def _in_python(kernel: Kernel) -> bool:
+    """Whether the run leaves native code for it."""
+    return kernel.user is not None and not kernel.user.c_source
+
+
     inside = (*instruction.then, *instruction.otherwise) if isinstance(instruction, p.Branch) else ()
     return isinstance(instruction, p.Repeat | p.While) or any(map(_repeats, inside))
 
@@ -354,10 +367,3 @@ def _products(type_: Type) -> list[DimLike]:
     from vitrify.ir.dims import product
 
     return [product(type_.shape) * type_.dtype.itemsize]
-
-
-def _string(text: str) -> str:
-    """A C string literal of the UTF-8 bytes."""
-    return (
-        '"' + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92, 63) else f"\\{b:03o}" for b in text.encode()) + '"'
-    )

@@ -173,7 +173,7 @@ def backward_slice(value: Value, limit: int) -> list[Node] | None:
         if v.node in seen:
             return True
         seen.add(v.node)
-        if len(seen) > limit or v.node.op.bodies or v.node.op.name in ("binddim", "dimvalue"):
+        if len(seen) > limit or v.node.op.bodies or v.node.op.name in ("binddim", "dimvalue", "call"):
             return False
         if any((element_count(o.shape) or 0) > 65536 or element_count(o.shape) is None for o in v.node.outputs):
             return False

@@ -8,8 +8,10 @@ it is tried first, and then no node is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Union
 
+from vitrify.custom_ops import latest
 from vitrify.errors import InvalidModelError
 from vitrify.frontends.onnx.body import Contents, Tensor
 from vitrify.ir.graph import Value
@@ -73,6 +75,12 @@ def symbolic(*names: str, since: int = 1, domain: str = "") -> Callable[[Symboli
 
 
 def rule_of(domain: str, name: str, opset: int) -> Rule | None:
+    """The rule of an op that the user has registered, else ours."""
+    own = latest(domain, name, opset)
+    if own is not None:
+        from vitrify.frontends.onnx.custom import call_registered
+
+        return partial(call_registered, own)
     rows = [rule for since, rule in _RULES.get((domain, name), ()) if since <= opset]
     return rows[-1] if rows else None
 

@@ -71,6 +71,21 @@ def sort_constants(rw: Rewriter, op: g.Sort, inputs: tuple[Value, ...]) -> Resul
 
 
 @rule(g.Expand)
+@rule(g.Call)
+def call_of_constants(rw: Rewriter, op: g.Call, inputs: tuple[Value, ...]) -> Results:
+    """A call of constants -> constants, by the op's reference. What fails there is left to the run."""
+    arrays = [a for a in map(known_array, inputs) if a is not None]
+    if not op.pure or op.evaluate is None or len(arrays) < len(inputs) or not all(map(is_static, op.shapes)):
+        return None
+    if sum(prod(static(s)) for s in op.shapes) > max(_SMALL, 2 * sum(map(stored_elements, inputs))):
+        return None
+    try:
+        found = evaluate_node(make_node(op, inputs, rw.source), arrays, {})
+    except Exception:  # noqa: BLE001  (the user's code may raise anything)
+        return None
+    return tuple(rw.constant(a, t) for a, t in zip(found, op.dtypes, strict=True))
+
+
 def expand_small_integers(rw: Rewriter, op: g.Expand, inputs: tuple[Value, ...]) -> Results:
     """Shapes and indices: a repeated integer of few elements is a constant."""
     array = inputs[0].constant
@@ -215,6 +230,7 @@ FOLDING = [
     evaluate_constants,
     sort_constants,
     move_one_number,
+    call_of_constants,
     expand_small_integers,
     constant_dim,
     dim_arithmetic,

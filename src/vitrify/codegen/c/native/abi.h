@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VT_ABI_VERSION 3u
+#define VT_ABI_VERSION 4u
 #define VT_EXPORT __attribute__((visibility("default")))
 
 /* One unit of work of one kernel. `task` is in [0, tasks); what a task covers is fixed by the
@@ -27,6 +27,9 @@ enum {
     VT_ERR_OVERFLOW = 3, /* shape arithmetic overflowed int64 */
     VT_ERR_MEMORY = 4,   /* allocation refused */
     VT_ERR_DIVIDE = 5,   /* integer division by zero */
+    VT_ERR_RAISED = 6,   /* an op in Python raised, which the loader knows */
+    VT_ERR_CUSTOM = 7,   /* C of the user gave another number than 0, which is in bits 40 to 54 */
+    VT_ERR_SIZE = 11,        /* a size that the run computed is negative */
     VT_ERR_INTERRUPTED = 12, /* a signal's handler raised an exception */
     VT_ERR_TRIPS = 13,       /* loops made as many trips as a run may make */
     VT_ERR_TIME = 14,        /* the run took longer than it may; the low word has the milliseconds */
@@ -39,6 +42,10 @@ enum {
 typedef void (*vt_parallel_for)(void *pool, vt_kernel kernel, char *const *bufs, const int64_t *dims,
                                 int64_t tasks, char *scratch, int64_t scratch_stride, int32_t threads);
 
+/* An op that runs in Python: `number` is that of the manifest's call; operands are contiguous, `dims` those of
+ * each input, then of each result. Takes the interpreter's lock. 0, or another number where it raised. */
+typedef int (*vt_call)(int64_t number, char *const *bufs, const int64_t *dims);
+
 typedef struct vt_host {
     uint32_t abi;  /* VT_ABI_VERSION */
     uint32_t size; /* sizeof(vt_host) */
@@ -46,6 +53,7 @@ typedef struct vt_host {
     void (*release)(void *block);
     vt_parallel_for parallel_for;
     void *pool;
+    vt_call call; /* NULL where no op of the plan is in Python */
 } vt_host;
 
 /* One kernel call as it was timed: which of the manifest's kernels, and nanoseconds of a monotonic clock. */

@@ -523,7 +523,8 @@ static vt_session *session_create(const vt_config *config) {
     s->model = &vt_plan;
     s->config = *config;
     s->kept = config->kept_contexts < MAX_KEPT ? config->kept_contexts : MAX_KEPT;
-    s->host = (vt_host){VT_ABI_VERSION, sizeof(vt_host), host_alloc, host_release, config->parallel_for, config->pool};
+    s->host = (vt_host){VT_ABI_VERSION, sizeof(vt_host), host_alloc, host_release, config->parallel_for, config->pool,
+                        config->call};
     return s;
 }
 

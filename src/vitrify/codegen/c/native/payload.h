@@ -70,6 +70,7 @@ typedef struct vt_config {
     int64_t time_limit; /* nanoseconds of a run; 0: none */
     int64_t trip_limit; /* trips of a run's loops together; 0: none */
     void **arenas; /* VT_ARENAS blocks that sessions of the process lend each other; NULL: arenas are the session's */
+    vt_call call;  /* NULL where no op of the plan is in Python */
 } vt_config;
 
 enum { VT_ARENAS = 64 };
