@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from vitrify.errors import OutOfMemoryError, VitrifyError
 from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim, DimLike, Symbol, evaluate, symbols
 from vitrify.ir.dtypes import BOOL, F32, DType, from_numpy
@@ -29,6 +30,9 @@ from vitrify.ir.scalar import SCALAR
 Array = np.ndarray[Any, Any]
 Dims = dict[str, int]
 Rule = Callable[[Any, Sequence[Array], Dims, Node], list[Array]]
+
+
+MOST_ELEMENTS = 1 << 47  # of one value: an address has no more bits
 
 
 class InterpretError(ValueError):
@@ -46,7 +50,7 @@ def interpret(
     ``feeds`` gives the inputs by name or in order. A named dim is bound by the first input axis that is that
     dim alone; ``dims`` gives those that no input shows. Raises :class:`InterpretError` for feeds that do not
     fit and for run-time sizes that contradict the graph, ``IndexError`` for a gather or a scatter outside
-    its axis.
+    its axis, :class:`vitrify.errors.OutOfMemoryError`.
     """
     arrays = _ordered(graph, feeds)
     bound = bind_dims(graph, arrays, dims)
@@ -99,7 +103,12 @@ def evaluate_node(node: Node, arrays: Sequence[Array], dims: Mapping[str, int]) 
     if rule is None:
         raise TypeError(f"no rule evaluates {type(node.op).__name__}")
     with np.errstate(all="ignore"):
-        results = [np.asarray(r) for r in rule(node.op, arrays, table, node)]
+        try:
+            results = [np.asarray(r) for r in rule(node.op, arrays, table, node)]
+        except VitrifyError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemoryError(f"{_where(node)}: {error}") from None
     for value, result in zip(node.outputs, results, strict=True):
         _check_result(node, value, result, table)
     return results
@@ -158,6 +167,8 @@ def _sizes(values: Sequence[DimLike], dims: Dims, node: Node) -> tuple[int, ...]
     result = tuple(_size(v, dims) for v in values)
     if any(n < 0 for n in result):
         raise InterpretError(f"{_where(node)}: negative size in {list(result)}")
+    if prod(result) > MOST_ELEMENTS:
+        raise OutOfMemoryError(f"{_where(node)}: shape {list(result)}", expected=f"at most {MOST_ELEMENTS} elements")
     return result
 
 

@@ -51,6 +51,10 @@ _STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
         ShapeError, "a size that follows from the values fed is negative, or larger than any memory",
         "check what sizes come from: scales (finite numbers above 0), sizes, limits, repeats, pads, depths",
     ),
+    11: (
+        ShapeError, "a size that follows from the values fed is negative, or larger than any memory",
+        "check what sizes come from: scales (finite numbers above 0), sizes, limits, repeats, pads, depths",
+    ),
     13: (RunLimitError, "the run's loops reached loop_trip_limit", None),
     15: (TerminatedError, "the run was ended by RunOptions.terminate", None),
 }

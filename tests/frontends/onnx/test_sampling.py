@@ -11,7 +11,8 @@ import pytest
 
 from tests.compiler.harness import compare_run, compile_graph
 from tests.frontends.onnx.models import assert_same, one_node, run, run_peer
-from vitrify.errors import InvalidModelError, UnsupportedError
+from vitrify import InferenceSession
+from vitrify.errors import InvalidModelError, ShapeError, UnsupportedError
 from vitrify.frontends.onnx import import_onnx
 
 Array = np.ndarray[Any, Any]
@@ -20,6 +21,11 @@ TRANSFORMS = (
 )  # fmt: skip
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 TARGETS = [((1, 2, 5, 7), (1, 2, 11, 5)), ((2, 1, 4, 4), (2, 1, 8, 8)), ((1, 1, 6, 8), (1, 1, 3, 2))]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITRIFY_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def floats(*shape: int, seed: int = 0) -> Array:
@@ -74,6 +80,41 @@ def test_resize_by_scales_of_the_run(mode: str) -> None:
     _against_peer(model, feeds)
     with pytest.raises(ValueError, match="negative"):
         run(model, {**feeds, "scales": np.array([1, 1, np.nan, 1], np.float32)})
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_resize_by_what_is_no_size(mode: str) -> None:
+    x = floats(1, 2, 5, 7)
+    feeds = {"x": x, "scales": np.ones(4, np.float32)}
+    shapes: dict[str, Any] = {"x": ["n", "c", "h", "w"], "scales": [4]}
+    model = one_node("Resize", feeds, names=["x", "", "scales"], shapes=shapes, opset=19, mode=mode)
+    session = InferenceSession(model)
+    message = r"Resize.*negative, or larger than any memory\n.*scales \(finite"
+    for scale in (3e38, 1e30, 1e15, 0, -1, -1e-30, np.nan, np.inf, -np.inf):
+        scales = np.array([1, 1, scale, 1], np.float32)
+        with pytest.raises(ValueError, match="negative"):
+            run(model, {"x": x, "scales": scales})
+        with pytest.raises(ShapeError, match=message):
+            session.run(None, {"x": x, "scales": scales})
+        with pytest.raises(InvalidModelError, match=r"a scale of"):
+            constant = one_node("Resize", {"x": x}, names=["x", "", "scales"], constants={"scales": scales}, mode=mode)
+            run(constant, {"x": x})
+    assert session.run(None, {"x": x, "scales": np.array([1, 1, 1e-30, 1], np.float32)})[0].shape == (1, 2, 0, 7)
+
+
+def test_resize_to_sizes_that_overflow() -> None:
+    x = floats(1, 2, 5, 7)
+    feeds = {"x": x, "sizes": np.ones(4, np.int64)}
+    shapes: dict[str, Any] = {"x": ["n", "c", "h", "w"], "sizes": [4]}
+    model = one_node("Resize", feeds, names=["x", "", "", "sizes"], shapes=shapes, opset=19, mode="linear")
+    session = InferenceSession(model)
+    for size in (-1, -(2**63), 2**62, 2**50):
+        sizes = np.array([1, 2, size, 7])
+        with pytest.raises((ValueError, MemoryError)):
+            run(model, {"x": x, "sizes": sizes})
+        with pytest.raises(ShapeError):
+            session.run(None, {"x": x, "sizes": sizes})
+    assert session.run(None, {"x": x, "sizes": np.array([1, 2, 0, 7])})[0].shape == (1, 2, 0, 7)
 
 
 @pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])

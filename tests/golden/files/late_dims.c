@@ -144,7 +144,7 @@ static void run_0(vt_run *r) {
     (void)n0_n;
     (void)n1_steps;
     n1_steps = dims[1] = *(const int64_t *)(r->inputs[0]);
-    if (n1_steps < 0) { r->status = ((int64_t)VT_ERR_SHAPE << 32) | 0; return; }
+    if (n1_steps < 0) { r->status = ((int64_t)VT_ERR_SIZE << 32) | 0; return; }
     if ((1.0 * vt_real_max(1.0, (8.0 * (double)n1_steps))) > 140737488355328.0) { r->status = (int64_t)VT_ERR_OVERFLOW << 32; return; }
     if (r->late[0]) r->host->release(r->late[0]);
     r->late[0] = r->host->alloc(64, (size_t)vt_max(1, n1_steps * 8));

@@ -310,7 +310,8 @@ class PlanPrinter:
         wrong = f"{name} != {value}" if i.known else f"{name} < 0"
         if not i.known:
             self.lines.append(f"{pad}{name} = dims[{self.order.index(i.symbol)}] = {value};")
-        self.lines.append(f"{pad}if ({wrong}) {{ r->status = ((int64_t)VT_ERR_SHAPE << 32) | {i.node}; return; }}")
+        code = "VT_ERR_SHAPE" if i.known else "VT_ERR_SIZE"
+        self.lines.append(f"{pad}if ({wrong}) {{ r->status = ((int64_t){code} << 32) | {i.node}; return; }}")
 
     def _publish(self, output: int, operand: Operand, shape: tuple[DimLike, ...], pad: str) -> None:
         start = sum(t.rank for _, t in self.plan.outputs[:output])

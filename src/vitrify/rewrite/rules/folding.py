@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from vitrify.errors import OutOfMemoryError
 from vitrify.ir import graph as g
 from vitrify.ir.dims import DimLike, floordiv, maximum, minimum, mod, provably_less, provably_nonnegative
 from vitrify.ir.graph import Op, Value, is_static, make_node
@@ -54,7 +55,7 @@ def evaluate_constants(rw: Rewriter, op: Op, inputs: tuple[Value, ...]) -> Resul
             return None
     try:
         (array,) = evaluate_node(make_node(op, inputs, rw.source), known, {})
-    except (InterpretError, IndexError):
+    except (InterpretError, IndexError, OutOfMemoryError):
         return None
     return rw.constant(array, result.dtype)
 

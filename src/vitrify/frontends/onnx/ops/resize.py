@@ -24,6 +24,7 @@ TRANSFORMS = (
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 POLICIES = ("stretch", "not_larger", "not_smaller")
 MAX_TAPS = 2**16
+LARGEST_SIZE = 2.0**47  # more elements than an address has bits for
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,8 @@ def _growth(line: Line) -> float:
 def scaled_size(n: Call, size: DimLike, scale: float) -> DimLike:
     """``floor(size * scale)`` in f32; for a symbolic size, by the simplest fraction that is ``scale`` in f32."""
     n.check(isfinite(scale) and scale > 0, f"a scale of {scale}, not a finite number above 0")
+    whole = float(size) * scale if isinstance(size, int) else scale
+    n.check(whole < LARGEST_SIZE, f"a scale of {scale} makes an axis of {size} larger than any memory")
     if isinstance(size, int):
         return int(np.floor(np.float32(size) * np.float32(scale)))
     simple = Fraction(scale).limit_denominator(4096)
@@ -244,7 +247,7 @@ def _by_run_time_scales(n: Call, x: Value, axes: Sequence[int], index: int) -> l
     for i, axis in enumerate(axes):
         scale = scales.item(0, i)
         width = scale * size_term(n, x.shape[axis], F32)
-        size = (scale > 0).pick(width.apply("floor"), -1)  # the run refuses a negative size
+        size = ((scale > 0) & (width < LARGEST_SIZE)).pick(width.apply("floor"), -1)  # which the run refuses
         lines.append(Line(axis, x.shape[axis], n.bind(size.value), scale, None, width))
     return lines
 
