@@ -51,10 +51,6 @@ _STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
         ShapeError, "a size that follows from the values fed is negative, or larger than any memory",
         "check what sizes come from: scales (finite numbers above 0), sizes, limits, repeats, pads, depths",
     ),
-    11: (
-        ShapeError, "a size that follows from the values fed is negative, or larger than any memory",
-        "check what sizes come from: scales (finite numbers above 0), sizes, limits, repeats, pads, depths",
-    ),
     13: (RunLimitError, "the run's loops reached loop_trip_limit", None),
     15: (TerminatedError, "the run was ended by RunOptions.terminate", None),
 }
@@ -353,7 +349,7 @@ class Session:
         code, detail = status >> 32 & 0xFF, status >> 40
         if code == _TIME:
             self._refuse_time(status & 0xFFFFFFFF, options)
-        kind, message, hint = _STATUSES.get(status >> 32, (VitrifyError, f"status {status >> 32}", None))
+        kind, message, hint = _STATUSES.get(code, (VitrifyError, f"status {code}", None))
         nodes, index = self.artifact.manifest.nodes, status & 0xFFFFFFFF
         # A failure outside any node (an allocation) also carries index 0, so memory names none.
         known = index < len(nodes) and kind not in (OutOfMemoryError, TerminatedError)

@@ -45,7 +45,7 @@ def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> 
             if call.kernel not in named:
                 if checked:
                     verify_kernel(call.kernel, call.source)
-                text = kernel_source(replace(call.kernel, name="KERNEL"), target)
+                user = call.kernel.user
                 template = re.sub(r"\W", "_", str(dict(call.kernel.schedule).get("template", "kernel")))
                 kernel = replace(call.kernel, name="KERNEL")
                 text = kernel_source(kernel, target) if user is None else user_source(user, "KERNEL")
@@ -354,12 +354,12 @@ class PlanPrinter:
             self.lines.append(f"{pad}if (r->status) return;")
 
 
-def _repeats(instruction: Instruction) -> bool:
 def _in_python(kernel: Kernel) -> bool:
     """Whether the run leaves native code for it."""
     return kernel.user is not None and not kernel.user.c_source
 
 
+def _repeats(instruction: Instruction) -> bool:
     inside = (*instruction.then, *instruction.otherwise) if isinstance(instruction, p.Branch) else ()
     return isinstance(instruction, p.Repeat | p.While) or any(map(_repeats, inside))
 

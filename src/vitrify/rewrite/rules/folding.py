@@ -71,7 +71,6 @@ def sort_constants(rw: Rewriter, op: g.Sort, inputs: tuple[Value, ...]) -> Resul
     return tuple(rw.constant(a, t.dtype) for a, t in zip(found, types, strict=True))
 
 
-@rule(g.Expand)
 @rule(g.Call)
 def call_of_constants(rw: Rewriter, op: g.Call, inputs: tuple[Value, ...]) -> Results:
     """A call of constants -> constants, by the op's reference. What fails there is left to the run."""
@@ -87,6 +86,7 @@ def call_of_constants(rw: Rewriter, op: g.Call, inputs: tuple[Value, ...]) -> Re
     return tuple(rw.constant(a, t) for a, t in zip(found, op.dtypes, strict=True))
 
 
+@rule(g.Expand)
 def expand_small_integers(rw: Rewriter, op: g.Expand, inputs: tuple[Value, ...]) -> Results:
     """Shapes and indices: a repeated integer of few elements is a constant."""
     array = inputs[0].constant
@@ -230,8 +230,8 @@ FOLDING = [
     compute_before_expanding,
     evaluate_constants,
     sort_constants,
-    move_one_number,
     call_of_constants,
+    move_one_number,
     expand_small_integers,
     constant_dim,
     dim_arithmetic,

@@ -30,7 +30,6 @@ enum {
     VT_ERR_RAISED = 6,   /* an op in Python raised, which the loader knows */
     VT_ERR_CUSTOM = 7,   /* C of the user gave another number than 0, which is in bits 40 to 54 */
     VT_ERR_SIZE = 11,        /* a size that the run computed is negative */
-    VT_ERR_SIZE = 11,        /* a size that the run computed is negative */
     VT_ERR_INTERRUPTED = 12, /* a signal's handler raised an exception */
     VT_ERR_TRIPS = 13,       /* loops made as many trips as a run may make */
     VT_ERR_TIME = 14,        /* the run took longer than it may; the low word has the milliseconds */
