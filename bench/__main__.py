@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.engines import ENGINES, Run
 from bench.flops import model_flops
 from bench.limits import Limits, measure_limits
-from bench.measure import difference, interleaved
 from bench.models import light_model, speech_model
-from bench.processes import Processes
 from bench.report import Row, draw_chart, print_table, to_json
 from bench.workloads import WORKLOADS, Workload
+from vitrify.benchmark.difference import difference
+from vitrify.benchmark.engines import ENGINES, Run
+from vitrify.benchmark.machine import cpu_name
+from vitrify.benchmark.processes import Processes
+from vitrify.benchmark.timing import interleaved
 
 RESULTS = Path(__file__).with_name("results")
 _STARTS = 9
@@ -89,7 +91,7 @@ def measure(workload: Workload, limits: Limits, seconds: float, only: int | None
                     continue
             runs[engine.name] = run
         for name, times in interleaved(runs, seconds=seconds).items():
-            row.values[name], row.best[name] = times.median * 1e3, times.best * 1e3
+            row.values[name], row.best[name] = times.p50_ms, times.min_ms
         if "vitrify" in row.values and flops and not workload.bf16:
             row.limit_share = flops / (row.values["vitrify"] * 1e6) / (limits.gflops * threads)
         rows.append(row)
@@ -105,13 +107,14 @@ def measure_start() -> Row:
     inputs = next(w for w in WORKLOADS if w.name.startswith("voice")).inputs()
     shapes = {name: array.shape for name, array in inputs.items()}
     artifact = vitrify.compile(str(speech_model()), specialize=(shapes,))
-    processes = Processes(Path(artifact.path), speech_model(), inputs)
+    models = {"vitrify": Path(artifact.path), "onnxruntime": speech_model()}
+    processes = Processes(models, inputs)
     times: dict[str, list[float]] = {"vitrify": [], "onnxruntime": []}
     for _ in range(_STARTS + 1):
         for name, found in times.items():
-            found.append(processes.first_result(name))
+            found.append(processes.measure(name).start_ms)
     for name, found in times.items():  # the first start of each reads its files from the disk
-        row.values[name], row.best[name] = statistics.median(found[1:]) * 1e3, min(found) * 1e3
+        row.values[name], row.best[name] = statistics.median(found[1:]), min(found)
     return row
 
 
@@ -123,9 +126,10 @@ def measure_memory() -> Row:
     inputs = {"gpu_0/data_0": np.random.default_rng(1).normal(size=(1, 3, 224, 224)).astype(np.float32)}
     model = light_model("resnet50")
     artifact = vitrify.compile(model)
-    processes = Processes(Path(artifact.path), model, inputs)
+    models = {engine.name: Path(artifact.path) if engine.name == "vitrify" else model for engine in ENGINES}
+    processes = Processes(models, inputs)
     for engine in ENGINES:
-        row.values[engine.name] = processes.peak_bytes(engine.name) / 1e6
+        row.values[engine.name] = processes.measure(engine.name).peak_bytes / 1e6
     return row
 
 
@@ -135,11 +139,9 @@ def machine(limits: Limits) -> dict[str, Any]:
 
     import vitrify
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {
         "date": date.today().isoformat(),
-        "cpu": next(names, platform.machine()),
+        "cpu": cpu_name(),
         "targets": ", ".join(vitrify.CompileOptions().resolved_targets()),
         "GFLOP/s per core": round(limits.gflops),
         "GB/s": round(limits.gbytes),

@@ -21,8 +21,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.engines import ENGINES, Run
-from bench.measure import difference, interleaved
+from vitrify.benchmark.difference import difference
+from vitrify.benchmark.engines import ENGINES, Run
+from vitrify.benchmark.timing import interleaved
 
 RESULTS = Path(__file__).with_name("results")
 GOAL, LIMIT = 0.8, 1.5  # geometric mean; what a row above has to explain
@@ -240,7 +241,7 @@ def measure(found: Case, threads: int, seconds: float) -> Row:
     if not worst <= TOLERANCE:
         raise ValueError(f"{found.family}, {found.name}: results differ by {worst}")
     times = interleaved(runs, seconds=seconds, rounds=4)
-    ours, theirs = (times[n].median * 1e3 for n in PEERS)
+    ours, theirs = (times[n].p50_ms for n in PEERS)
     return Row(found.family, found.name, threads, ours, theirs, worst, REASONS.get(found.name, ""))
 
 

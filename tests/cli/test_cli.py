@@ -151,15 +151,6 @@ def test_inspect(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown dim" in capsys.readouterr().err
 
 
-def test_bench(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = as_json(capsys, "bench", model, "--seconds", 0.02, "--threads", 1, "--dim", "n=4")
-    assert result["threads"] == 1
-    engines = {row["engine"]: row for row in result["results"]}
-    assert engines["vitrify"]["difference"] == 0 and engines["onnxruntime"]["median_ms"] > 0
-    assert main(["bench", str(model), "--seconds", "0.02"]) == 0
-    assert "interleaved" in capsys.readouterr().out
-
-
 def test_doctor(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found = as_json(capsys, "doctor")
     assert found["problems"] == {} and "clang" in found["facts"]["compiler"]["version"]

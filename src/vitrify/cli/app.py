@@ -150,20 +150,35 @@ def inspect_command(
 def bench_command(
     model: Model,
     input: Inputs = None,
-    random: Random = None,
+    random: Annotated[int, typer.Option("--random", min=0, help="Seed of inputs not given.", metavar="SEED")] = 0,
     shape: Shapes = None,
     dim: Dims = None,
-    threads: Threads = 0,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Of each engine.")] = 2.0,
+    threads: Annotated[str, typer.Option(help="Threads of a call; default 1 and one per core.", metavar="N,…")] = "",
+    callers: Annotated[str, typer.Option(help="How many call at once; same default.", metavar="N,…")] = "",
+    seconds: Annotated[float, typer.Option(min=0.01, max=3600, help="Of each engine and number.")] = 1.0,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="How far elements may differ, in parts of the largest; default by type."),
+    ] = None,
     bf16: Bf16 = False,
+    force: Annotated[bool, typer.Option("--force", help="Time even where results differ.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compile anew, and tell how long it took.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="Draw a chart: .svg, .png or .pdf.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write everything to this file, too.")] = None,
     format: AsFormat = Format.text,
 ) -> None:
-    """Measure a model, beside onnxruntime and OpenVINO where they are installed."""
-    from vitrify.cli.bench import bench_model
+    """Measure a model, beside onnxruntime and OpenVINO where they are installed.
 
-    bench_model(
-        model, input or [], random, shape or [], dim or [], threads, seconds, bf16, format is Format.json
-    )
+    Results are compared first; where they differ nothing is timed, and the exit status is 3.
+    """
+    from vitrify.cli.bench import BenchOptions, bench_model
+
+    options = BenchOptions(
+        input or [], random, shape or [], dim or [], threads, callers, seconds, tolerance, bf16, force, fresh, chart,
+        json,
+    )  # fmt: skip
+    if status := bench_model(model, options, as_json=format is Format.json):
+        raise typer.Exit(status)
 
 
 replay = typer.Typer(no_args_is_help=True, help="Record a run in one file, and run it again.")

@@ -1,155 +1,165 @@
-"""``vitrify bench``: one model against the peers that are installed; results are compared before times."""
+"""``vitrify bench``: a model beside the peers that are installed; results are compared before anything is timed."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import statistics
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from vitrify.cli.compile import artifact_of, counted
-from vitrify.cli.feeds import Feed, make_feed, tensor_ports
+from vitrify.artifact.directory import Artifact, load_artifact
+from vitrify.artifact.manifest import Port
+from vitrify.benchmark.chart import check_chart, draw_chart
+from vitrify.benchmark.comparison import Comparison, compare
+from vitrify.cli.compile import compile_with_progress
+from vitrify.cli.feeds import Feed, complete, default_dims, model_ports, read_feed, tensor_ports
+from vitrify.errors import InvalidArgumentError, NoSuchFileError, UnsupportedError
 from vitrify.options import CompileOptions
 from vitrify.runtime.threads import default_threads
 
-Run = Callable[[], Sequence[np.ndarray[Any, Any]]]
-_ROUNDS = 8
-_REST = 0.02  # seconds: a peer's workers spin for a while after its last call
+#: Exit status where results differ, from a peer's or between numbers of threads.
+DIFFERENT = 3
 
 
-def bench_model(
-    model: Path,
-    files: Sequence[str],
-    seed: int | None,
-    shapes: Sequence[str],
-    dims: Sequence[str],
-    threads: int,
-    seconds: float,
-    bf16: bool,
-    as_json: bool,
-) -> None:
-    """Medians of interleaved calls, all engines on the same number of threads."""
-    import vitrify
+@dataclass(frozen=True)
+class BenchOptions:
+    """What the command line says. ``threads`` and ``callers`` are lists of numbers as text; empty for one, and one
+    per core. ``fresh``: compile anew, so that compiling is timed."""
 
-    threads = threads or default_threads()
-    artifact = artifact_of(model, CompileOptions(bf16=bf16))
-    feed = make_feed(tensor_ports(artifact.manifest), files, 0 if seed is None else seed, shapes, dims)
-    session = vitrify.InferenceSession(artifact.path, vitrify.SessionOptions(intra_op_num_threads=threads))
-    runs: dict[str, Run] = {"vitrify": lambda: session.run(None, feed)}
-    if model.is_file():
-        runs |= _peers(model, feed, threads, bf16)
-    expected = runs.get("onnxruntime", runs["vitrify"])()
-    results: list[dict[str, Any]] = [
-        {"engine": name, "difference": _difference(run(), expected), **times}
-        for (name, run), times in zip(runs.items(), _interleaved(runs, seconds), strict=True)
-    ]
+    inputs: Sequence[str] = ()
+    seed: int = 0
+    shapes: Sequence[str] = ()
+    dims: Sequence[str] = ()
+    threads: str = ""
+    callers: str = ""
+    seconds: float = 1.0
+    tolerance: float | None = None
+    bf16: bool = False
+    force: bool = False
+    fresh: bool = False
+    chart: Path | None = None
+    json: Path | None = None
+
+
+def bench_model(model: Path, options: BenchOptions, *, as_json: bool) -> int:
+    """Measures and shows; the exit status."""
+    threads, callers = counts("--threads", options.threads), counts("--callers", options.callers)
+    if options.chart is not None:
+        check_chart(options.chart)
+    for path in (options.chart, options.json):
+        if path is not None and not path.parent.is_dir():
+            raise NoSuchFileError(f"{path} cannot be written: {path.parent} is no directory")
+    with tempfile.TemporaryDirectory() if options.fresh else nullcontext() as folder:
+        prepared = _prepare(model, options, folder)
+        found = _compared(prepared, threads, callers, options)
+    result = found.to_dict() | {"threads": list(threads), "callers": list(callers), "defaults": prepared.defaults}
+    text = json.dumps(result, indent=1)
+    if options.json is not None:
+        _write(options.json, text + "\n")
+    if options.chart is not None and found.latency:
+        draw_chart(found, options.chart)
     if as_json:
-        json.dump({"threads": threads, "results": results}, sys.stdout)
-        print()
-        return
-    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
-    for head in ("engine", "median ms", "best ms", "p95 ms", "ratio", "difference"):
-        table.add_column(head, justify="left" if head == "engine" else "right")
-    ours = results[0]["median_ms"]
-    for row in results:
-        times = [f"{row[key]:.4g}" for key in ("median_ms", "best_ms", "p95_ms")]
-        table.add_row(row["engine"], *times, f"{row['median_ms'] / ours:.2f}", f"{row['difference']:.1e}")
-    console = Console(highlight=False)
-    console.print(table)
-    reference = "onnxruntime" if "onnxruntime" in runs else "vitrify"
-    console.print(
-        f"[dim]{counted(threads, 'thread')}, calls interleaved; ratios of medians to vitrify's; largest "
-        f"differences relative to the largest element of {reference}'s outputs[/]"
-    )
+        print(text)
+    else:
+        from vitrify.cli.bench_table import show
+
+        show(found, prepared.defaults, options)
+    return 0 if found.agrees else DIFFERENT
 
 
-def _peers(model: Path, feed: Feed, threads: int, bf16: bool) -> dict[str, Run]:
-    """Those that are installed and take the model."""
-    runs: dict[str, Run] = {}
-    for name, prepare in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
-        if importlib.util.find_spec(name) is None or (bf16 and name == "onnxruntime"):
-            continue
-        # A peer may refuse a model with any exception; the others are measured all the same.
-        try:
-            runs[name] = prepare(model, feed, threads, bf16)
-            runs[name]()
-        except Exception as error:  # noqa: BLE001
-            runs.pop(name, None)
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            print(f"{name} does not run this model: {first[:160]}", file=sys.stderr)
-    return runs
+def counts(option: str, text: str) -> tuple[int, ...]:
+    """``"1,2"`` as numbers; for an empty text 1 and as many as there are cores."""
+    if not text:
+        return tuple(dict.fromkeys((1, default_threads())))
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 1 << 16 for part in parts):
+        raise InvalidArgumentError(f"option {option}", expected="numbers from 1, as in 1,2,4", actual=repr(text))
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _onnxruntime(model: Path, feed: Feed, threads: int, bf16: bool) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, feed)
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidArgumentError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _openvino(model: Path, feed: Feed, threads: int, bf16: bool) -> Run:
-    import openvino
+@dataclass(frozen=True)
+class _Prepared:
+    """``defaults`` are the sizes of dims that nobody gave; ``constants`` are inputs that the artifact does not take:
+    shapes follow their values. ``compiled``: whether, and how long it took if so."""
 
-    core = openvino.Core()
-    read = core.read_model(str(model))
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-    }  # fmt: skip
-    request = core.compile_model(read, "CPU", settings).create_infer_request()
-    count = len(read.outputs)
-
-    def run() -> Sequence[np.ndarray[Any, Any]]:
-        results = request.infer(feed, share_inputs=True, share_outputs=True)
-        return [results[index] for index in range(count)]
-
-    return run
+    artifact: Artifact
+    model: Path | None
+    feed: Feed
+    defaults: dict[str, int]
+    constants: frozenset[str] = frozenset()
+    compiled: dict[str, Any] | None = None
 
 
-def _interleaved(runs: dict[str, Run], seconds: float) -> list[dict[str, float]]:
-    clock = time.perf_counter
-    calls: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(_ROUNDS):
-        for name, run in runs.items():
-            time.sleep(_REST)
-            run()  # finds cold caches
-            end = clock() + seconds / _ROUNDS
-            start = 0.0
-            while start < end:
-                start = clock()
-                run()
-                calls[name].append(clock() - start)
-    return [
-        {
-            "median_ms": statistics.median(found) * 1e3,
-            "best_ms": min(found) * 1e3,
-            "p95_ms": sorted(found)[int(len(found) * 0.95)] * 1e3,
-            "calls": len(found),
-        }
-        for found in calls.values()
-    ]
+def _prepare(model: Path, options: BenchOptions, folder: str | None) -> _Prepared:
+    """Inputs, and the artifact: compiled for their shapes where ``model`` is none."""
+    if model.is_dir():
+        if options.bf16 or options.fresh:
+            name = "--bf16" if options.bf16 else "--fresh"
+            raise InvalidArgumentError(
+                f"option {name}", expected="an ONNX model: this is compiled already", actual=str(model)
+            )
+        artifact = load_artifact(model)
+        feed, defaults = _fed(tensor_ports(artifact.manifest), options)
+        return _Prepared(artifact, None, feed, defaults)
+    if not model.exists():
+        raise NoSuchFileError(f"{model} does not exist", expected="an ONNX model, or an artifact")
+    ports = model_ports(model)
+    feed, defaults = _fed(ports, options)
+    shapes = {name: array.shape for name, array in feed.items()}
+    fixed = all(isinstance(dim, int) for port in ports for dim in port.dims)
+    wanted = CompileOptions(bf16=options.bf16, specialize=() if fixed else (shapes,), cache_dir=folder)
+    constants: frozenset[str] = frozenset()
+    start = time.perf_counter()
+    try:
+        artifact = compile_with_progress(model, wanted)
+    except UnsupportedError as error:
+        if not error.inputs or not set(error.inputs) <= feed.keys():
+            raise
+        constants = frozenset(error.inputs)
+        rest = {name: shape for name, shape in shapes.items() if name not in constants}
+        values = {name: feed[name] for name in sorted(constants)}
+        wanted = replace(wanted, input_values=values, specialize=() if fixed else (rest,))
+        artifact = compile_with_progress(model, wanted)
+    seconds = time.perf_counter() - start
+    tensor_ports(artifact.manifest)
+    compiled = {"compiled": artifact.compiled, "compile_seconds": round(seconds, 3) if artifact.compiled else None}
+    return _Prepared(artifact, model, feed, defaults, constants, compiled)
 
 
-def _difference(found: Sequence[np.ndarray[Any, Any]], expected: Sequence[np.ndarray[Any, Any]]) -> float:
-    """The largest difference of an output relative to its largest element; NaN where NaNs differ."""
-    worst = 0.0
-    for a, b in zip(found, expected, strict=True):
-        if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
-            return float("nan")
-        if b.size and not np.isnan(b).all():
-            wide = b.astype(np.float64)
-            scale = float(np.nanmax(np.abs(wide))) or 1.0
-            worst = max(worst, float(np.nanmax(np.abs(a.astype(np.float64) - wide))) / scale)
-    return worst
+def _fed(ports: Sequence[Port], options: BenchOptions) -> tuple[Feed, dict[str, int]]:
+    """The inputs, and the sizes of dims that nobody gave."""
+    given = read_feed(ports, options.inputs, options.shapes, options.dims)
+    defaults = default_dims(given, ports, options.shapes, options.dims)
+    return complete(given, ports, options.seed, options.shapes, options.dims), defaults
+
+
+def _compared(
+    prepared: _Prepared, threads: Sequence[int], callers: Sequence[int], options: BenchOptions
+) -> Comparison:
+    errors = Console(stderr=True, highlight=False)
+    status = errors.status("") if errors.is_terminal else nullcontext()
+    with status as shown:
+        found = compare(
+            prepared.artifact, prepared.feed, model=prepared.model, threads=threads, callers=callers,
+            duration_seconds=options.seconds, tolerance=options.tolerance, bf16=options.bf16,
+            constants=prepared.constants, force=options.force,
+            told=lambda what: shown.update(what) if shown is not None else None,
+        )  # fmt: skip
+    found.model |= prepared.compiled or {}
+    given = {text.rpartition("=")[0] for text in options.inputs}
+    for row in found.inputs:
+        row["source"] = "given" if row["name"] in given or "" in given else f"random, seed {options.seed}"
+    return found

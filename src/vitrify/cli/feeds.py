@@ -31,6 +31,31 @@ def tensor_ports(manifest: Manifest) -> tuple[Port, ...]:
     return manifest.inputs
 
 
+def model_ports(model: Path) -> tuple[Port, ...]:
+    """The inputs that an ONNX model declares; a dim without name and number is called after its input and axis, as
+    in the compiled form. Raises what reading the model does, and InvalidArgumentError for inputs and outputs that are
+    no tensors of numbers, or of unknown rank."""
+    from vitrify.frontends.onnx.arrays import dtype_of
+    from vitrify.frontends.onnx.load import read_model
+
+    proto = read_model(model)[0]
+    held = {tensor.name for tensor in proto.graph.initializer}
+    ports = []
+    for info in proto.graph.input:
+        if info.name in held:
+            continue
+        declared = info.type.tensor_type
+        row = dtype_of(declared.elem_type) if info.type.WhichOneof("value") == "tensor_type" else None
+        if row is None or not declared.HasField("shape"):
+            raise InvalidArgumentError(
+                f"input {info.name!r}", expected="a tensor of numbers with a declared rank",
+                actual=" ".join(str(info.type).split()), hint="run the model from Python with vitrify.InferenceSession",
+            )  # fmt: skip
+        dims = (d.dim_value or d.dim_param or f"{info.name}_{axis}" for axis, d in enumerate(declared.shape.dim))
+        ports.append(Port(info.name, row.name, tuple(dims)))
+    return tuple(ports)
+
+
 def make_feed(
     ports: Sequence[Port], files: Sequence[str], seed: int | None, shapes: Sequence[str], dims: Sequence[str]
 ) -> Feed:
@@ -38,11 +63,25 @@ def make_feed(
 
     Raises InvalidArgumentError naming the inputs that are neither given nor may be made up.
     """
+    return complete(read_feed(ports, files, shapes, dims), ports, seed, shapes, dims)
+
+
+def read_feed(ports: Sequence[Port], files: Sequence[str], shapes: Sequence[str], dims: Sequence[str]) -> Feed:
+    """The arrays that ``files`` give."""
     feed: Feed = {}
     by_name = {port.name: port for port in ports}
     fixed, sizes = shapes_of(shapes), dims_of(dims)
+    _check_names(by_name, fixed, sizes)
     for text in files:
         feed |= _read(text, by_name, fixed, sizes)
+    return feed
+
+
+def complete(
+    feed: Feed, ports: Sequence[Port], seed: int | None, shapes: Sequence[str], dims: Sequence[str]
+) -> Feed:
+    """``feed`` with an array from ``seed`` for each port that it lacks."""
+    fixed, sizes = shapes_of(shapes), _sizes(feed, ports, dims)
     missing = [port for port in ports if port.name not in feed]
     if missing and seed is None:
         raise InvalidArgumentError(
@@ -50,13 +89,42 @@ def make_feed(
             actual="none for " + ", ".join(f"{p.name}: {p.dtype} {list(p.dims)}" for p in missing),
         )  # fmt: skip
     random = np.random.default_rng(seed)
+    made: Feed = {}
     for port in missing:
         shape = _shape(port, fixed, sizes)
         try:
-            feed[port.name] = _made_up(port, shape, random)
+            made[port.name] = _made_up(port, shape, random)
         except (MemoryError, ValueError):
             raise OutOfMemoryError(f"no memory for input {port.name!r} of shape {shape}") from None
-    return {port.name: feed[port.name] for port in ports} | feed
+    found = feed | made
+    return {port.name: found[port.name] for port in ports} | found
+
+
+def default_dims(feed: Feed, ports: Sequence[Port], shapes: Sequence[str], dims: Sequence[str]) -> dict[str, int]:
+    """The sizes that :func:`complete` takes for dims which neither the options nor the arrays of ``feed`` tell."""
+    fixed, sizes = shapes_of(shapes), _sizes(feed, ports, dims)
+    made = [fixed.get(port.name, port.dims) for port in ports if port.name not in feed]
+    return {d: _DEFAULT_DIM for shape in made for d in shape if isinstance(d, str) and d not in sizes}
+
+
+def _sizes(feed: Feed, ports: Sequence[Port], dims: Sequence[str]) -> dict[str, int]:
+    """Of dims by name: what ``dims`` says, else what arrays have."""
+    given = [(port, feed[port.name].shape) for port in ports if port.name in feed]
+    seen = {d: n for port, shape in given for d, n in zip(port.dims, shape, strict=False) if isinstance(d, str)}
+    return seen | dims_of(dims)
+
+
+def _check_names(
+    ports: Mapping[str, Port], fixed: Mapping[str, list[int | str]], sizes: Mapping[str, int]
+) -> None:
+    """A size that nothing reads is a slip of the pen."""
+    for name in fixed:
+        if name not in ports:
+            raise InvalidArgumentError(f"--shape {name}", expected=f"one of {', '.join(ports)}", actual=repr(name))
+    known = {d for p in ports.values() for d in fixed.get(p.name, p.dims) if isinstance(d, str)}
+    if unknown := sorted(sizes.keys() - known):
+        names = ", ".join(sorted(known)) or "none: all dims are numbers"
+        raise InvalidArgumentError("unknown dim", expected=names, actual=unknown[0])
 
 
 def _read(

@@ -1,0 +1,42 @@
+"""Where commands print: terminals as wide as they are, pipes and files as wide as a page."""
+
+from __future__ import annotations
+
+import os
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+_PAGE = 100  # columns
+
+
+def console() -> Console:
+    """Of standard output. ``COLUMNS`` and ``NO_COLOR`` count."""
+    found = Console(highlight=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        return Console(highlight=False, width=_PAGE)
+    return found
+
+
+def table(*left: str, right: tuple[str, ...] = ()) -> Table:
+    """With columns of text, then columns of numbers."""
+    made = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
+    for head in left:
+        made.add_column(head, no_wrap=True)
+    for head in right:
+        made.add_column(head, justify="right", no_wrap=True)
+    return made
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """``0.0123``, ``1.23``, ``123``, ``12,300``: without exponents down to a millionth."""
+    if value is None or value != value:
+        return "–"
+    if value and abs(value) < 1e-6:
+        return f"{value:.{digits - 1}e}"
+    whole = len(f"{int(abs(value))}") if abs(value) >= 1 else 0
+    if whole:
+        return f"{value:,.{max(digits - whole, 0)}f}"
+    shown = f"{value:.{digits - 1}e}"  # for the place of the first digit
+    return f"{value:.{digits - 1 - int(shown.partition('e')[2])}f}" if value else "0"
