@@ -12,7 +12,7 @@ from tests.random_graphs import elements
 from vitrify.errors import VitrifyError
 from vitrify.ir.builder import Builder, parameter
 from vitrify.ir.dims import Dim
-from vitrify.ir.dtypes import BOOL, DTYPES, F32, F64, I64, DType
+from vitrify.ir.dtypes import BOOL, DTYPES, F16, F32, F64, I64, U8, DType
 from vitrify.ir.graph import TypeRuleError
 from vitrify.ir.interpret import interpret
 from vitrify.lower.target import TARGETS
@@ -58,6 +58,23 @@ def test_sizes_of_the_run() -> None:
     x = m.input(rows(F32, (300, 3)), [N, 3])
     m.result(*m.sort(x, 0, count=N // 3, descending=True), *m.sort(m.permute(x, [1, 0]), 1))
     m.check(*({"x0": rows(F32, (n, 3), n)} for n in (0, 1, 2, 17, 1025)))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64, F16, I64, U8], ids=str)
+def test_few_of_many(dtype: DType) -> None:
+    """Rows of numbers that differ, lie in order, in reverse, are mostly equal, or mostly NaN."""
+    data = np.random.default_rng(1).permuted(np.arange(5 * 3001).reshape(5, 3001) % 2503, axis=1).astype(dtype.numpy)
+    data[1], data[2] = np.sort(data[1]), -np.sort(-data[2].astype(np.float32)).astype(dtype.numpy)
+    data[3, 5:] = data[3, 5]
+    if dtype.is_float:
+        data[4, ::2] = np.nan
+    m = Model()
+    x, y = m.input(data), m.input(data, [5, N])
+    for count in (1, 33, 700):
+        for value in (x, y):
+            m.result(*m.sort(value, 1, count=count, descending=True), *m.sort(value, 1, count=count))
+    m.result(*m.sort(m.input(data, [5, N]), 1, count=N // 50, descending=True))
+    m.check()
 
 
 def test_every_target() -> None:

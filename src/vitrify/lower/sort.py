@@ -6,7 +6,8 @@ Three algorithms, all stable:
 - ``merge``: runs ordered by insertion are merged from the bottom up, keys and positions side by side, between two
   halves of a temporary.
 - ``select``: what comes before the last of the best so far is collected, and merged with them when the temporary
-  is full. Few of many are found in little more than one comparison each.
+  is full. Few of many are found in little more than one comparison each, since a first pass over groups of elements
+  finds a bound before which as many groups as are kept have their best one: what is not before it need not be kept.
 
 Parameters: ``run`` (elements that insertion orders), ``block`` (neighbours in memory that are passed over together
 where none of them matters; 1 where they do not lie side by side).
@@ -35,6 +36,10 @@ RUN = 32
 FLAG_BLOCK = 64  # bools passed over together
 BLOCK = 16  # other elements
 SELECT_FROM = 4  # at least so many times as many elements as are kept
+GROUPS = 4  # as many times as elements are kept, whose best ones bound what is kept
+SAMPLES = 32  # of these best ones, tried as the bound
+LANES = 16  # of the vectors that find them
+SIDE_BY_SIDE = 4  # vectors
 SPARE = 3  # blocks collected beside as many elements as are kept
 MAX_TASKS = 64
 TASK_WORK = 1 << 15  # comparisons worth handing to another thread
@@ -110,6 +115,12 @@ class _Lane:
             self.room = 2 * self.count + (SPARE + 1) * chosen.block + 1
         self.base: DimLike = 0
 
+    @property
+    def groups(self) -> DimLike:
+        """Groups of elements that bound what is selected; the temporary has room for them."""
+        wide = LANES * SIDE_BY_SIDE
+        return maximum(ceildiv(GROUPS * self.count, wide), 1) * wide
+
     def comparisons(self) -> int:
         """About how many per element."""
         if self.chosen.algorithm != "merge":
@@ -146,8 +157,8 @@ class _Lane:
         loaded = L.Load(self.source.buffer, self.source.address(self.at(position)), VType(dtype, lanes))
         return loaded if dtype is self.key else L.Convert(loaded, self.key)
 
-    def kept_key(self, position: DimLike) -> Data:
-        return L.Load("keys", self.base + position, VType(self.key))
+    def kept_key(self, position: DimLike, lanes: int = 1) -> Data:
+        return L.Load("keys", self.base + position, VType(self.key, lanes))
 
     def kept_origin(self, position: DimLike) -> Data:
         return L.Load("order", self.base + position, VType(self.index))
@@ -252,11 +263,62 @@ class _Lane:
         always = Literal(True, VType(BOOL))
         return [
             L.Let(filled, _number(0)), L.Let(last, L.zero(self.key)), L.Let(known, Literal(False, VType(BOOL))),
+            *self._bound(last, known),
             *self._blocks(_register("begin"), each, some, (L.If(full, tuple(shrink)),), always),
             L.Bind(amount, filled),
             *self._ordered(amount, self.kept_key(i), self.kept_origin(i)),
             *self._stored(),
         ]  # fmt: skip
+
+    def _bound(self, last: Register, known: Register) -> Body:
+        """Sets ``last`` to an element that at least as many others as are kept must stand before, where neighbours
+        lie side by side and groups are large enough to find one (among equals, there may be none)."""
+        each = self.extent // self.groups  # vectors that groups take their elements from
+        large = each > 1 if isinstance(each, int) else None
+        if large is False or self.chosen.block == 1:
+            return []
+        body = (*self._best_of_groups(each), *self._tightest(last, known))
+        if large:
+            return list(body)
+        return [L.If(L.Apply("gt", (L.Position(each), _number(1))), body)]
+
+    def _best_of_groups(self, each: DimLike) -> Body:
+        """The first element of every group, kept as ``keys``. Which of several, where NaN is among them, is open."""
+        bests = [Register(f"best{j}", VType(self.key, LANES)) for j in range(SIDE_BY_SIDE)]
+        wide, step = Dim.index("wide", self.groups // LANES // SIDE_BY_SIDE), Dim.index("step", each)
+        starts = [(wide * SIDE_BY_SIDE + j) * each for j in range(SIDE_BY_SIDE)]
+        fn = "gt" if self.op.descending else "lt"
+        more: Body = []
+        for j, (best, start) in enumerate(zip(bests, starts, strict=True)):
+            one = Register(f"one{j}", best.type)
+            more.append(L.Let(one, self.load((start + step) * LANES, LANES)))
+            more.append(L.Assign(best, L.Apply("where", (L.Apply(fn, (one, best)), one, best))))
+        body: Body = [L.Let(b, self.load(s * LANES, LANES)) for b, s in zip(bests, starts, strict=True)]
+        body.append(L.For(step, each, tuple(more)))
+        for j, best in enumerate(bests):
+            body.append(L.Store("keys", self.base + (wide * SIDE_BY_SIDE + j) * LANES, best))
+        return [L.For(wide, self.groups // LANES // SIDE_BY_SIDE, tuple(body))]
+
+    def _tightest(self, last: Register, known: Register) -> Body:
+        """Of some of the groups' best, the one that fewest others but enough stand before."""
+        sample, group = Dim.index("sample", SAMPLES), Dim.index("group", self.groups // LANES)
+        tried, counts = Register("tried", VType(self.key)), Register("counts", VType(I32, LANES))
+        total, least = Register("total", VType(I32)), Register("least", VType(I32))
+        better = Register("better", VType(BOOL))
+        earlier = self.before(self.kept_key(group * LANES, LANES), L.Splat(tried, LANES))
+        count = L.Apply("add", (counts, L.Convert(earlier, I32)))
+        enough = L.Apply("ge", (L.Convert(total, I64), L.Position(self.count)))
+        body: Body = [
+            L.Let(tried, self.kept_key(sample * (self.groups // SAMPLES))),
+            L.Let(counts, L.zero(I32, LANES)),
+            L.For(group, self.groups // LANES, (L.Assign(counts, count),)),
+            L.Let(total, L.Fold("add", counts)),
+            L.Let(better, L.Apply("and", (enough, L.Apply("lt", (total, least))))),
+            L.Assign(least, L.Apply("where", (better, total, least))),
+            L.Assign(last, L.Apply("where", (better, tried, last))),
+            L.Assign(known, L.Apply("or", (known, better))),
+        ]
+        return [L.Let(least, Literal(I32.max(), VType(I32))), L.For(sample, SAMPLES, tuple(body))]
 
     def _moved_back(self) -> Stmt:
         o, final = Dim.index("o", self.count), Dim.symbol("final")
