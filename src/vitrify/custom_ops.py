@@ -199,6 +199,11 @@ def latest(domain: str, name: str, opset: int) -> CustomOp | None:
     return max(known, key=lambda op: op.version, default=None)
 
 
+def known_domains() -> set[str]:
+    """The domains of all registered ops."""
+    return {op.domain for op in _ops.values()}
+
+
 def identities(domains: Sequence[str]) -> list[tuple[str, int, str]]:
     """Label, version and identity of every registered op of these domains, in order."""
     return sorted((op.label, op.version, op.identity) for op in _ops.values() if op.domain in domains)

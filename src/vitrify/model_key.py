@@ -10,8 +10,10 @@ import json
 import mmap
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +65,7 @@ def model_key(model: object, options: CompileOptions, cache: Cache) -> str:
             parts += [name, _external_digest(path, name, cache)]
     else:
         parts.append(_tree_digest(serialized(model)))
+    parts += [f"{label} {version} {identity}" for label, version, identity in custom_ops_of(model)]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -79,6 +82,34 @@ def serialized(model: object) -> bytes:
     )
 
 
+def custom_ops_of(model: object) -> list[tuple[str, int, str]]:
+    """Label, version and identity of the registered custom ops of the domains that ``model`` imports."""
+    ops = sys.modules.get("vitrify.custom_ops")  # who has registered one has imported it; others are spared that
+    if ops is None or not ops.known_domains():
+        return []
+    if not isinstance(model, (str, os.PathLike)):
+        domains = imported_domains(serialized(model))
+    elif not os.path.getsize(model):
+        return []
+    else:
+        with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            domains = imported_domains(data)
+    found: list[tuple[str, int, str]] = ops.identities(sorted(domains))
+    return found
+
+
+def imported_domains(data: bytes | mmap.mmap) -> set[str]:
+    """The domains that a serialized ``ModelProto`` and its functions import; of malformed bytes, those before the
+    defect."""
+    found: set[str] = set()
+    with memoryview(data) as view:
+        for number, value in islice(_fields(view), _MOST_FIELDS):
+            several = [value] if number == 8 else [v for n, v in _fields(value) if n == 9] if number == 25 else []
+            found.update(bytes(dict(_fields(v)).get(1, b"")).decode("utf-8", "replace") for v in several)
+    return found
+
+
+_MOST_FIELDS = 1 << 20  # of a model; more come of malformed bytes
 _NESTED = 32  # graphs inside each other: protobuf reads 100 messages deep, of which each graph takes three
 
 

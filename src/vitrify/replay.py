@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrify.errors import InvalidArgumentError, NoSuchFileError, VitrifyError
+from vitrify.errors import InvalidArgumentError, NoSuchFileError
 from vitrify.options import CompileOptions, OptLevel
 
 FORMAT = 1
@@ -55,8 +55,9 @@ def make_replay(
 ) -> Path:
     """Runs ``model`` (a path, bytes, or a ``ModelProto``) on ``feed`` and records all of it in the file ``path``.
 
-    Failures (any :class:`VitrifyError`) are recorded as results are. Without ``weights``, large weights are
-    replaced by numbers made from a seed before the run, so that nothing of them leaves the house.
+    Failures are recorded as results are. Without ``weights``, large weights are replaced by numbers made from a seed
+    before the run, so that nothing of them leaves the house. Custom ops are named with their digests: who replays
+    the bundle registers them first.
     Raises NoSuchFileError, InvalidModelError, ExternalDataError; InvalidArgumentError for a file that is there.
     """
     target = Path(path)
@@ -68,7 +69,7 @@ def make_replay(
     outcome, outputs = _run(data, arrays, chosen, threads)
     record = {
         "format": FORMAT, "options": _options_record(chosen), "threads": threads, "weights": weights,
-        "versions": _versions(), "outcome": outcome, "inputs": list(arrays), "outputs": list(outputs),
+        "versions": _versions(data), "outcome": outcome, "inputs": list(arrays), "outputs": list(outputs),
     }  # fmt: skip
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -94,7 +95,7 @@ def run_replay(path: str | os.PathLike[str], *, threads: int | None = None) -> R
     differences = {name: _difference(outputs.get(name), array) for name, array in expected.items()}
     alike = outcome == record["outcome"] and list(outputs) == list(expected)
     exact = alike and all(outputs[name].tobytes() == array.tobytes() for name, array in expected.items())
-    now = _versions()
+    now = _versions(data)
     changed = {k: (str(v), now.get(k, "")) for k, v in record["versions"].items() if now.get(k) != v}
     same = alike and all(d <= 1e-5 for d in differences.values())
     return Replayed(same, exact, str(record["outcome"]), outcome, differences, changed)
@@ -108,7 +109,7 @@ def _run(data: bytes, feed: Mapping[str, Array], options: CompileOptions, thread
     try:
         session = InferenceSession(data, SessionOptions(intra_op_num_threads=threads), compile_options=options)
         found = session.run(None, dict(feed))
-    except VitrifyError as error:
+    except Exception as error:  # noqa: BLE001  (custom ops raise what they will, and all of it is to be replayed)
         return f"{type(error).__name__}: {error}", {}
     names = [o.name for o in session.get_outputs()]
     return "ran", {n: np.asarray(v) for n, v in zip(names, found, strict=True)}
@@ -170,8 +171,10 @@ def _options_of(record: Any) -> CompileOptions:
     return CompileOptions(**{**record, **changed})
 
 
-def _versions() -> dict[str, str]:
+def _versions(model: bytes) -> dict[str, str]:
+    """Of everything that has a part in the result, custom ops included."""
     import vitrify
+    from vitrify.model_key import custom_ops_of
     from vitrify.runtime.cpu import detect
 
     names = {"vitrify": vitrify.__version__, "python": platform.python_version(), "numpy": np.__version__}
@@ -182,6 +185,8 @@ def _versions() -> dict[str, str]:
             names[module] = version(module)
         except ImportError:
             names[module] = "absent"
+    for label, number, identity in custom_ops_of(model):
+        names[f"{label} (version {number})"] = identity[:12]
     names["platform"] = f"{platform.system()} {platform.machine()}"
     names["cpu"] = hashlib.sha256(" ".join(sorted(detect().features)).encode()).hexdigest()[:12]
     return names

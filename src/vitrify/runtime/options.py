@@ -312,10 +312,11 @@ class SessionOptions(Options):
         self.__dict__["_denotations"][text("denotation", denotation)] = _dim(denotation, value)
 
     def register_custom_ops_library(self, path: str) -> None:
-        """Refused: libraries of custom ops are written against onnxruntime's own interface. UnsupportedError."""
+        """Refused: libraries of custom ops are written against onnxruntime's own interface, and
+        :func:`vitrify.custom_op` takes their place. UnsupportedError."""
         raise UnsupportedError(
             [f"the library of custom ops {path!r}, made for onnxruntime's C++ interface"],
-            hint="give the op in Python",
+            hint="give the op as vitrify.custom_op(domain, name, infer=..., reference=..., c_source=...)",
         )
 
     def add_provider(self, name: str, options: Mapping[str, str]) -> None:

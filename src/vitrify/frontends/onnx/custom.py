@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,12 @@ from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim, DimLike, Shape
 from vitrify.ir.dtypes import DType, from_numpy
 from vitrify.ir.graph import Value
+
+
+def registering_hint(problems: Iterable[str]) -> str | None:
+    """What to do about ops that other domains than ONNX's own define."""
+    foreign = any(p.endswith("the op is not supported") and "(ai.onnx" not in p for p in problems)
+    return "vitrify.custom_op gives ops of other domains, before the model is compiled" if foreign else None
 
 
 def call_registered(op: CustomOp, call: Call) -> Sequence[Value]:

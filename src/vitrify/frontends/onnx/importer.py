@@ -15,6 +15,7 @@ from vitrify.frontends.onnx.arrays import ArrayReader, UnsupportedDType, dtype_n
 from vitrify.frontends.onnx.attributes import Attributes
 from vitrify.frontends.onnx.body import Array, Body, Tensor, constant_tensor, known_tensor, short_sources
 from vitrify.frontends.onnx.call import Call
+from vitrify.frontends.onnx.custom import registering_hint
 from vitrify.frontends.onnx.edges import UNSTATED, Layout, check_output, declare, flattened, regrouped, string_array
 from vitrify.frontends.onnx.functions import (
     MAX_DEPTH,
@@ -144,7 +145,8 @@ class Importer:
         if self._problems:
             curable = self._explained.issuperset(self._problems)
             inputs = self._wanted.intersection(v.name for v in self._model.graph.input)
-            raise UnsupportedError(list(self._problems), inputs=sorted(inputs) if curable else ())
+            hint = registering_hint(self._problems)
+            raise UnsupportedError(list(self._problems), inputs=sorted(inputs) if curable else (), hint=hint)
 
     def _check_versions(self) -> None:
         version = self._opsets.get("", 0)

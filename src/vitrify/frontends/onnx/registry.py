@@ -78,7 +78,7 @@ def rule_of(domain: str, name: str, opset: int) -> Rule | None:
     """The rule of an op that the user has registered, else ours."""
     own = latest(domain, name, opset)
     if own is not None:
-        from vitrify.frontends.onnx.custom import call_registered
+        from vitrify.frontends.onnx.custom import call_registered  # which sees calls, which see this
 
         return partial(call_registered, own)
     rows = [rule for since, rule in _RULES.get((domain, name), ()) if since <= opset]
