@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from tests.frontends.onnx.agreement import agree, compiled
-from tests.frontends.onnx.models import one_node
+from tests.frontends.onnx.models import Shape, one_node
 from vitrify.errors import InvalidModelError
 from vitrify.frontends.onnx import import_onnx
 from vitrify.frontends.onnx.ops.transposed_convolution import Phases
@@ -52,7 +52,8 @@ def model(case: Case, form: str) -> tuple[onnx.ModelProto, dict[str, Array]]:
     constants["b"] = floats(kernel[1] * attributes.get("group", 1), seed=2)
     if form == "fed":
         feeds, constants = {"x": feeds["x"], "w": constants["w"]}, {"b": constants["b"]}
-    sizes = {"x": ["n", shape[1], *(f"s{i}" for i in range(len(shape) - 2))]} if form == "symbolic" else None
+    symbolic: dict[str, Shape] = {"x": ["n", shape[1], *(f"s{i}" for i in range(len(shape) - 2))]}
+    sizes = symbolic if form == "symbolic" else None
     names = ["x", "w", "b"]
     return one_node("ConvTranspose", feeds, constants=constants, names=names, shapes=sizes, **attributes), feeds
 
