@@ -92,7 +92,7 @@ def _agreement(out: Console, found: Comparison) -> None:
         largest = max((d.largest for a in checked for d in a.outputs), default=0.0)
         allowed = max((d.tolerance for a in checked for d in a.outputs), default=0.0)
         elements = sum(d.elements for d in checked[0].outputs)
-        what = f"{elements:,} element{'s' * (elements != 1)} within {largest:.1e} of an output's largest"
+        what = f"{elements:,} element{'s' * (elements != 1)} within {largest:.1e} of the largest"
         out.print(f"[green]✓[/] {peer} agrees: {what} ({allowed:.0e} allowed)")
     if not found.same_bits:
         out.print("[bold red]✗[/] vitrify's results depend on the number of threads")
@@ -124,7 +124,7 @@ def _latency(out: Console, found: Comparison) -> None:
         shown.add_section()
     out.print(shown)
     if any(len(row) > 1 for row in found.latency.values()):
-        out.print("[dim]engines took turns; ratio: vitrify's p50 ÷ the peer's, below 1 vitrify is faster[/]")
+        out.print("[dim]engines took turns; ratio: vitrify's p50 ÷ the peer's, below 1 is faster[/]")
 
 
 def _throughput(out: Console, found: Comparison) -> None:
@@ -139,8 +139,8 @@ def _throughput(out: Console, found: Comparison) -> None:
         shown.add_section()
     out.print(shown)
     peers = any(len(row) > 1 for row in found.throughput.values())
-    more = "; ratio: vitrify's requests ÷ the peer's, above 1 vitrify is faster" if peers else ""
-    out.print(f"[dim]callers call at once, each on one thread{more}[/]")
+    more = "; ratio: vitrify's rate ÷ the peer's, above 1 is faster" if peers else ""
+    out.print(f"[dim]callers at once, each on one thread{more}[/]")
 
 
 def _memory(out: Console, found: Comparison) -> None:
