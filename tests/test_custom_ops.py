@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 import vitrify
 from vitrify import TensorSpec
+from vitrify.cli.app import run as cli
 from vitrify.custom_ops import CustomOp, custom_op
 from vitrify.replay import make_replay, run_replay
 
@@ -254,6 +255,48 @@ def test_calls_of_constants_are_folded_and_equal_calls_made_once() -> None:
     assert len(calls) == 3
 
 
+def test_references_that_run_sessions() -> None:
+    inner = vitrify.InferenceSession(model(helper.make_node("Neg", ["x"], ["y"])))
+    outer: list[vitrify.InferenceSession] = []
+
+    def reference(x: Any, limit: float) -> Any:
+        if len(x) > 1:
+            return np.concatenate([outer[0].run(None, {"x": x[:1]})[0], inner.run(None, {"x": x[1:]})[0]])
+        return x
+
+    define(reference=reference)
+    outer.append(vitrify.InferenceSession(model(node(outputs=["a"]), helper.make_node("Add", ["a", "x"], ["y"]))))
+    np.testing.assert_array_equal(outer[0].run(None, {"x": X})[0], np.concatenate([3 * X[:1], 0 * X[1:]]))
+
+
+def test_inside_functions_of_the_model_and_in_place_of_our_ops() -> None:
+    define()
+    twice = helper.make_function(
+        "local", "Twice", ["a"], ["c"], [node(inputs=["a"], outputs=["b"], limit=2.0),
+        helper.make_node("Add", ["b", "b"], ["c"])],
+        [helper.make_opsetid("", 17), helper.make_opsetid("acme", 1)],
+    )  # fmt: skip
+    call = helper.make_node("Twice", ["x"], ["a"], domain="local")
+    proto = model(call, helper.make_node("Gelu", ["a"], ["y"], domain="com.microsoft"))
+    proto.functions.append(twice)
+    proto.opset_import.extend([helper.make_opsetid("local", 1), helper.make_opsetid("com.microsoft", 1)])
+    assert not np.array_equal(run(proto, X)[0], 2 * clip(X, 2.0))
+    custom_op("com.microsoft", "Gelu", infer=same, reference=lambda x: x)
+    np.testing.assert_array_equal(run(proto, X)[0], 2 * clip(X, 2.0))
+
+
+def test_requests_in_batches_and_in_the_background() -> None:
+    define()
+    session = vitrify.InferenceSession(model())
+    for got, x in zip(session.run_batch(None, [{"x": X}, {"x": X[:1]}]), (X, X[:1]), strict=True):
+        np.testing.assert_array_equal(got[0], clip(x, 2.0))
+    found: list[Any] = []
+    done = threading.Event()
+    session.run_async(None, {"x": X}, lambda *given: (found.extend(given), done.set()), "mine")
+    assert done.wait(20) and found[1:] == ["mine", ""]
+    np.testing.assert_array_equal(found[0][0], clip(X, 2.0))
+
+
 # ---- what goes wrong
 
 
@@ -473,6 +516,15 @@ def test_a_replay_names_the_ops_it_needs(tmp_path: Path) -> None:
     failing = make_replay(tmp_path / "failing.zip", model(), {"x": X})
     again = run_replay(failing)
     assert again.same and "as recorded" in again.found
+
+
+def test_inspect_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    define()
+    define("InC", c=True)
+    vitrify.compile(model(node(outputs=["a"]), node("InC", ["a"]))).save(tmp_path / "m.vit")
+    assert cli(["inspect", str(tmp_path / "m.vit")]) == 0
+    shown = capsys.readouterr().out
+    assert f"acme::Clip version 1, needs Python: module {__name__}" in shown and "acme::InC version 1, in C" in shown
 
 
 def test_a_library_of_custom_ops_is_refused_with_the_way_that_works() -> None:

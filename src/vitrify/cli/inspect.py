@@ -43,6 +43,9 @@ def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> 
     if Path(artifact.path) != model:
         out.print(f"[dim]{escape(artifact.path)}[/]", soft_wrap=True)
     _print_ports(out, manifest, sizes)
+    for op in facts["custom_ops"]:
+        where = "in C" if op["in_c"] else f"needs Python: module {op['module'] or 'unknown'}"
+        out.print(f"[dim]custom op[/] {escape(op['name'])} version {op['version']}, {escape(where)}", soft_wrap=True)
     for target in facts["targets"]:
         _print_target(out, target, top)
 
@@ -55,9 +58,18 @@ def describe(manifest: Manifest, dims: Mapping[str, int]) -> dict[str, Any]:
         "dims": dict(dims),
         "inputs": [_port(port) for port in (manifest.host or manifest).inputs],
         "outputs": [_port(port) for port in (manifest.host or manifest).outputs],
+        "custom_ops": _custom_ops(manifest),
         "targets": [_target(manifest, target, dims) for target in manifest.targets],
         "files": {name: entry.size for name, entry in manifest.files.items()},
     }
+
+
+def _custom_ops(manifest: Manifest) -> list[dict[str, Any]]:
+    found = {(op.label, op.version): op for op in manifest.user_ops}
+    return [
+        {"name": label, "version": version, "in_c": bool(op.c_source), "module": op.origin}
+        for (label, version), op in sorted(found.items())
+    ]
 
 
 def _port(port: Port | Edge) -> dict[str, Any]:
