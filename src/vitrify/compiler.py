@@ -16,7 +16,7 @@ from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
 from vitrify.debug import Debug
 from vitrify.errors import InvalidArgumentError
-from vitrify.ir.dims import Dim, DimLike, maximum, substitute
+from vitrify.ir.dims import INT64_MAX, Dim, DimLike, maximum, substitute
 from vitrify.ir.graph import Graph
 from vitrify.lower.build import LowerOptions
 from vitrify.lower.loop import UserOp
@@ -154,6 +154,11 @@ def _amount(value: DimLike) -> int | str:
     return value if isinstance(value, int) else str(value)
 
 
+def _work(value: DimLike) -> int | str:
+    """As :func:`_amount`; windows of 2^62 take more operations than a manifest can say."""
+    return _amount(min(value, INT64_MAX) if isinstance(value, int) else value)
+
+
 def build_artifact(
     graph: Graph,
     path: str | os.PathLike[str],
@@ -238,8 +243,8 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
         Kernel(
             kernel,
             (nodes[call.source],),
-            _amount(substitute(call.kernel.flops, back)),
-            _amount(substitute(call.kernel.traffic, back)),
+            _work(substitute(call.kernel.flops, back)),
+            _work(substitute(call.kernel.traffic, back)),
         )
         for kernel, (call, back) in zip(payload.kernel_names, calls, strict=True)
     )

@@ -18,6 +18,7 @@ from vitrify.ir.scalar import SCALAR
 from vitrify.lower.views import RENAMING, Index, axis_groups, linear_in, reshape_index, source_index
 
 CHEAP = 2  # vector instructions that are repeated rather than stored
+MOST_PIECES = 256  # of concats inside concats that one kernel chooses among
 LANES = 16  # the most that vectors of results have
 VIEWS = (*RENAMING, g.Pad)
 CONTROL = (g.If, g.Scan, g.Loop, g.BindDim)
@@ -256,6 +257,7 @@ class Partitioner:
         kernels: dict[Value, set[object]] = {}
         repeated: set[Value] = set()
         cost: dict[Value, int] = {}
+        self._store_wide_concats()
         for node in self.graph.nodes:
             own = SCALAR[node.op.fn].cost if isinstance(node.op, g.Map) else 0
             for value in node.outputs:
@@ -266,6 +268,19 @@ class Partitioner:
                 continue
             value = node.outputs[0]
             self._decide(node, value, kernels, repeated, cost)
+
+    def _store_wide_concats(self) -> None:
+        """A kernel chooses among all pieces of a concat: their number doubles where concats hold concats."""
+        pieces: dict[Value, int] = {}
+        for node in self.graph.nodes:
+            count = sum(pieces.get(v, 1) for v in node.inputs)
+            nested = any(pieces.get(v, 1) > 1 for v in node.inputs)
+            if isinstance(node.op, g.Concat) and nested and count > MOST_PIECES:
+                self.materialised.add(node.outputs[0])
+            for value in node.outputs:
+                stored = node in self.step_of or value in self.materialised
+                within = max((pieces.get(v, 1) for v in node.inputs), default=1)
+                pieces[value] = 1 if stored else count if isinstance(node.op, g.Concat) else within
 
     def _decide(
         self,
