@@ -34,7 +34,6 @@ RANDOM = np.random.default_rng(7)
 
 # Why a row is slower than LIMIT, beside it.
 REASONS: dict[str, str] = {
-    "MatMulInteger 512": "the peer multiplies on AMX, this on VNNI",
     "batch 8": "on two threads steps of 10 us are not worth dividing",
 }
 

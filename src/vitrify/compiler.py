@@ -19,11 +19,12 @@ from vitrify.errors import InvalidArgumentError
 from vitrify.ir.dims import INT64_MAX, Dim, DimLike, maximum, substitute
 from vitrify.ir.graph import Graph
 from vitrify.lower.build import LowerOptions
+from vitrify.lower.contract import amx_int8
 from vitrify.lower.loop import UserOp
 from vitrify.lower.model import lower_model
 from vitrify.lower.plan import Plan, Shared, Variant, Weights
 from vitrify.lower.plan_text import plan_text
-from vitrify.lower.target import TARGETS, Target, with_extensions
+from vitrify.lower.target import TARGETS, V4, Target, with_extensions
 from vitrify.options import CPU_FEATURES, CompileOptions, Progress
 from vitrify.rewrite.pipeline import Level, optimize
 from vitrify.rewrite.specialise import specialise
@@ -79,6 +80,8 @@ def compile_payload(
             Variant(tuple(sorted(dims.items())), lower_model(g, target, lowering, shared))
             for dims, g in graphs.special
         ]
+    if not options.targets:
+        target = _needed(target, [plan, *(v.plan for v in variants)])
     for one in (plan, *(v.plan for v in variants)):
         debug.text("plan", lambda one=one: plan_text(one), level=2)  # type: ignore[misc]
     with debug.stage("printing"):
@@ -99,6 +102,15 @@ def compile_payload(
         objects = compiler.compile_objects(sources, target, include=[include_directory()], on_done=report)
         library = compiler.link(objects, target)
     return Payload(target, library, _weights(shared.weights), plan, variants, printed.names)
+
+
+def _needed(target: Target, plans: Sequence[Plan]) -> Target:
+    """The target without the extension for matrices of bytes, which few machines have, where no kernel uses it."""
+    rest = [f for f in target.features if f != amx_int8.FEATURE]
+    schedules = (dict(call.kernel.schedule) for plan in plans for call in plan.calls())
+    if len(rest) == len(target.features) or any(s.get("template") == amx_int8.TEMPLATE for s in schedules):
+        return target
+    return with_extensions(V4, *rest)
 
 
 def _weights(weights: Weights) -> bytes | None:
