@@ -179,6 +179,9 @@ def trace(
     shown: list[dict[str, Any]] = [
         {"name": "process_name", "ph": "M", "pid": process, "tid": 0, "args": {"name": "vitrify"}}
     ]
+    for thread in dict.fromkeys(event.thread for event in events):
+        name = "main thread" if thread == process else f"thread {thread}"  # Linux: the first thread has the process's
+        shown.append({"name": "thread_name", "ph": "M", "pid": process, "tid": thread, "args": {"name": name}})
     if dropped:
         shown.append({"name": f"{dropped} calls not shown", "ph": "i", "s": "p", "pid": process, "tid": 0, "ts": 0})
     for event in events:
