@@ -96,17 +96,21 @@ class InferenceSession(Session):
 
         from vitrify.by_value import ByValue
 
-        if settings.optimized_model_filepath or settings.enable_profiling:
+        if settings.optimized_model_filepath:
             raise UnsupportedError(
-                [f"optimized_model_filepath or enable_profiling where shapes follow values: {', '.join(names)}"],
+                [f"optimized_model_filepath where shapes follow values: {', '.join(names)}"],
                 hint="give these values with CompileOptions.input_values",
             )
         self._options, self._host, self._history = settings, None, None
+        if settings.enable_profiling:
+            from vitrify.runtime.profile import History
+
+            self._history = History()
         self._inputs, self._outputs, self._dtypes = (), (), []
 
         def open_session(values: Mapping[str, Any]) -> InferenceSession:
             known = replace(options, input_values={**options.input_values, **values})
-            return InferenceSession(model, self._plain_options(), compile_options=known)
+            return self._other(model, known)
 
         self._by_value = ByValue(model, names, open_session)
         self._positions = {arg.name: index for index, arg in enumerate(self._by_value.outputs)}
@@ -173,15 +177,22 @@ class InferenceSession(Session):
 
             model, options = self._model
             changed = without_defaults(model, set(names))
-            self._fed[names] = InferenceSession(changed, self._plain_options(), compile_options=options)
+            self._fed[names] = self._other(changed, options)
         return self._fed[names], feed
+
+    def _other(self, model: Any, options: CompileOptions) -> InferenceSession:
+        """A session that runs for this one: its runs are part of the same profile."""
+        made = InferenceSession(model, self._plain_options(), compile_options=options)
+        made._history = self._history
+        return made
 
     def _plain_options(self) -> SessionOptions:
         """This session's options without those that were followed when its model was compiled."""
+        followed = ("optimized_model_filepath", "enable_mem_reuse", "enable_profiling")
         kept = {
             name: value
             for name, value in vars(self._options).items()
-            if not name.startswith("_") and name not in ("optimized_model_filepath", "enable_mem_reuse")
+            if not name.startswith("_") and name not in followed
         }
         kept["share_memory"] = self._options.shares_memory
         return SessionOptions(**kept)

@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 import vitrify
 from tests.test_serving_surface import X, layers
 from vitrify.artifact.manifest import Kernel, Node
 from vitrify.errors import InvalidArgumentError
-from vitrify.runtime.profile import Event, trace, write_trace
+from vitrify.runtime.profile import Event, Part, trace, write_trace
 
 Events = Sequence[dict[str, Any]]
 _FIELDS = {
@@ -83,7 +85,7 @@ def test_a_session_of_several_threads(tmp_path: Path) -> None:
 def test_units_and_calls_not_shown() -> None:
     kernel = Kernel("k", (0,), 6, 12)
     timed = [Event(-1, 1_000_000, 1_005_500, 7), Event(0, 1_001_250, 1_002_000, 7)]
-    events = trace(timed, [Node("n", "Add")], [kernel], 3)
+    events = trace([Part(timed, [Node("n", "Add")], [kernel])], 3)
     check(events)
     assert [e["name"] for e in events if e["ph"] == "i"] == ["3 calls not shown"]
     whole, part = (e for e in events if e["ph"] == "X")
@@ -109,8 +111,29 @@ def test_broken_traces_are_found() -> None:
 
 def test_names_that_json_escapes(tmp_path: Path) -> None:
     node = Node('a"b\\\n\u2028ü', "Add")
-    write_trace(tmp_path / "t.json", trace([Event(0, 0, 1, 1)], [node], [Kernel("k", (0,), 1, 1)], 0))
+    write_trace(tmp_path / "t.json", trace([Part([Event(0, 0, 1, 1)], [node], [Kernel("k", (0,), 1, 1)])], 0))
     (event,) = (e for e in json.loads((tmp_path / "t.json").read_text(encoding="utf-8")) if e["ph"] == "X")
     assert event["name"].startswith(node.name)
     with pytest.raises(InvalidArgumentError, match="cannot be written"):
         write_trace(tmp_path, [])
+
+
+def test_sessions_that_run_for_another(tmp_path: Path) -> None:
+    """Shapes follow the values of an input: each has a compiled form of its own, and all are in one trace."""
+    info = helper.make_tensor_value_info
+    inputs = [info("x", TensorProto.FLOAT, ["N", 16]), info("axes", TensorProto.INT64, [1])]
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], name="sum", keepdims=0)
+    graph = helper.make_graph([node], "g", inputs, [info("y", TensorProto.FLOAT, ["M"])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = vitrify.SessionOptions(enable_profiling=True, profile_file_prefix=str(tmp_path / "trace"))
+    session = vitrify.InferenceSession(model, options)
+    assert session.get_profiling_start_time_ns() > 0
+    for axis in (0, 1, 0):
+        session.run(None, {"x": X, "axes": np.array([axis])})
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    check(events)
+    assert sum(event.get("cat") == "Session" for event in events) == 3
+    kernels = {e["args"]["kernel"] for e in events if e.get("cat") == "Node" and "sum" in e["name"]}
+    assert len(kernels) >= 2
+    session.run(None, {"x": X, "axes": np.array([1])})
+    assert session.end_profiling() == "" and len(list(tmp_path.iterdir())) == 1
