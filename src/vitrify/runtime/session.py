@@ -403,6 +403,11 @@ class Session:
         return ModelMetadata(**{**meta._asdict(), "custom_metadata_map": dict(meta.custom_metadata_map)})
 
     @property
+    def plan_inputs(self) -> tuple[Port, ...]:
+        """The inputs that the plan itself reads."""
+        return self._inputs
+
+    @property
     def plan_outputs(self) -> tuple[Port, ...]:
         """The outputs that the plan itself writes: all of them, or none where Python has the last word."""
         return self._outputs if self._host is None else ()
