@@ -91,7 +91,7 @@ def _checked(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
 
 
 def _check_texts(proto: onnx.ModelProto, what: str) -> None:
-    """Names are text. Protobuf reads those that are no UTF-8 too, as bytes."""
+    """Names are text that C can hold. Protobuf reads those that are no UTF-8 too, as bytes."""
     pending: list[Any] = [proto]
     while pending:
         message = pending.pop()
@@ -100,6 +100,8 @@ def _check_texts(proto: onnx.ModelProto, what: str) -> None:
                 pending.extend(value if isinstance(value, Sequence) else (value,))
             elif field.type == field.TYPE_STRING:
                 for text in (value,) if isinstance(value, (str, bytes)) else value:
-                    if isinstance(text, bytes):
+                    if isinstance(text, bytes) or "\0" in text:
                         where = f"{type(message).__name__}.{field.name}"
-                        raise InvalidModelError(f"{what}: {where} is no text", expected="UTF-8", actual=text)
+                        raise InvalidModelError(
+                            f"{what}: {where} is no text", expected="UTF-8 without NUL", actual=repr(text)
+                        )
