@@ -186,6 +186,17 @@ def test_inside_branches_and_loops(c: bool) -> None:
         np.testing.assert_array_equal(run(proto, x)[0], value)
 
 
+@pytest.mark.parametrize("c", [False, True], ids=["python", "c"])
+def test_an_op_without_inputs(c: bool) -> None:
+    source = "int Ones(out0_t *restrict y, const int64_t *d) { for (int i = 0; i < d[0]; i++) y[i] = 1; return 0; }"
+    custom_op(
+        "acme", "Ones", infer=lambda: TensorSpec(np.float32, (3,)), reference=lambda: np.ones(3, np.float32),
+        c_source=source if c else None, pure=False,
+    )  # fmt: skip
+    proto = model(node("Ones", [], ["a"]), helper.make_node("Add", ["x", "a"], ["y"]))
+    np.testing.assert_array_equal(run(proto, X)[0], X + 1)
+
+
 def test_many_threads_at_once() -> None:
     define()
     define("InC", c=True)
@@ -499,6 +510,16 @@ def test_the_cache_knows_the_ops_of_the_models_domains(tmp_path: Path) -> None:
     op.unregister()
     define(c=True)
     assert vitrify.compile(path).compiled and not vitrify.compile(model().SerializeToString()).compiled
+
+
+def test_a_registry_that_changes_during_a_compile_is_noticed() -> None:
+    def infer(x: TensorSpec, limit: float) -> TensorSpec:
+        op.unregister()
+        return same(x)
+
+    op = define(infer=infer)
+    with pytest.raises(vitrify.InvalidArgument, match="while the model was compiled"):
+        vitrify.compile(model())
 
 
 def test_a_replay_names_the_ops_it_needs(tmp_path: Path) -> None:

@@ -125,6 +125,26 @@ def test_effects_happen_as_often_and_in_the_order_that_the_graph_says() -> None:
     op.unregister()
 
 
+def test_effects_keep_what_they_read_of_a_scan() -> None:
+    seen: list[Any] = []
+    op, m = recorder(seen), Model()
+    x = m.input(sample(F32, (3,)))
+
+    def trip(b: Builder, i: Value, state: Value, captured: Value) -> tuple[Value, Value]:
+        called(op, state, b, pure=False)
+        return b.map("add", state, captured), b.map("neg", captured)
+
+    inside = body([("i", I64, ()), ("s", F32, (3,)), ("x", F32, (3,))], trip)
+    m.result(m.add(g.Scan(inside, 3, 1, 0), x, x)[1])  # the last state is read by nobody
+    session = compile_graph(m.graph())
+    seen.clear()
+    np.testing.assert_array_equal(session.run(None, m.feeds)[0], np.stack([-m.feeds["x0"]] * 3))
+    assert len(seen) == 3
+    for number, state in enumerate(seen):
+        np.testing.assert_allclose(state, m.feeds["x0"] * (1 + number), rtol=1e-6)
+    op.unregister()
+
+
 def test_pure_calls_are_shared_and_dropped() -> None:
     m = Model()
     x = m.input(sample(F32, (3,)))
