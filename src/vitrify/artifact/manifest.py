@@ -140,8 +140,8 @@ class Slot(NamedTuple):
     rank: int
 
 
-class UserOp(NamedTuple):
-    """An op of the user, for arguments (None: left out) and results of these forms. With ``c_source`` it is in the
+class CustomCall(NamedTuple):
+    """A custom op for arguments (None: left out) and results of these forms. With ``c_source`` it is in the
     payload; without, sessions call what the process has registered as ``domain::name`` in this version with a
     signature of this digest, as the Python module ``origin`` does. ``attributes`` are JSON."""
 
@@ -157,7 +157,7 @@ class UserOp(NamedTuple):
 
 class Manifest(NamedTuple):
     """Everything about an artifact but the bytes of its files. ``host`` is None where all inputs and outputs
-    are the plan's own. The plan names ``user_ops`` by number."""
+    are the plan's own. The plan names ``custom_calls`` by number."""
 
     vitrify: str
     meta: Meta
@@ -167,7 +167,7 @@ class Manifest(NamedTuple):
     nodes: tuple[Node, ...] = ()
     files: Mapping[str, FileEntry] = {}
     host: Host | None = None
-    user_ops: tuple[UserOp, ...] = ()
+    custom_calls: tuple[CustomCall, ...] = ()
 
 
 T = TypeVar("T")
@@ -352,15 +352,15 @@ _host = _record(
     feeds=_several(_count), epilogue=_several(_step), results=_several(_count),
 )  # fmt: skip
 _slot = _record(Slot, dtype=_dtype, rank=_count)
-_user_op = _record(
-    UserOp, label=_label, version=_count, digest=_digest, origin=_text, attributes=_object_text,
+_custom_call = _record(
+    CustomCall, label=_label, version=_count, digest=_digest, origin=_text, attributes=_object_text,
     arguments=_several(_optional(_slot)), results=_several(_slot), c_source=_text,
 )  # fmt: skip
 _manifest = _record(
     Manifest, vitrify=_text, meta=_meta, inputs=_several(_port), outputs=_several(_port),
     targets=_several(_target), nodes=_several(_record(Node, name=_text, op=_text)),
     files=_mapping(_file_name, _record(FileEntry, size=_count, sha256=_several(_digest))),
-    host=_optional(_host), user_ops=_several(_user_op),
+    host=_optional(_host), custom_calls=_several(_custom_call),
 )  # fmt: skip
 
 

@@ -113,10 +113,10 @@ class Session:
         self._output_dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]
         self._positions = {port.name: index for index, port in enumerate(self._outputs)}
         weights, op_call = self.target.weights, None
-        if manifest.user_ops:
-            from .user_ops import UserOps
+        if manifest.custom_calls:
+            from .custom_calls import CustomCalls
 
-            op_call = UserOps(manifest.user_ops) or None
+            op_call = CustomCalls(manifest.custom_calls) or None
         self._native = NativeSession(
             self.artifact.map(self.target.payload),
             None if weights is None else self.artifact.map(weights),
@@ -358,7 +358,7 @@ class Session:
         node = nodes[index] if known else None
         where = f"node {node.name!r} ({node.op}): " if node and node.name else f"{node.op}: " if node else ""
         if code == _RAISED:
-            from .user_ops import take_raised
+            from .custom_calls import take_raised
 
             error = take_raised()
             if error is not None:

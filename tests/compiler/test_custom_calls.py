@@ -183,8 +183,8 @@ def test_attributes_in_a_manifest_are_checked_at_load() -> None:
     m = Model()
     m.result(called(BACKWARDS[0], m.input(sample(F32, (3,))), m))
     artifact = load_artifact(compile_artifact(m.graph()))
-    (op,) = artifact.manifest.user_ops
+    (op,) = artifact.manifest.custom_calls
     wrong = op._replace(attributes='{"a": {"data": "", "dims": [1], "dtype": "float32"}}')
-    artifact.manifest = artifact.manifest._replace(user_ops=(wrong,))
+    artifact.manifest = artifact.manifest._replace(custom_calls=(wrong,))
     with pytest.raises(ArtifactError, match="attributes of tests::Backwards"):
         Session(artifact)
