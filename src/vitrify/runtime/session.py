@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+import numpy as np
+
 from ..artifact.directory import Artifact, load_artifact
 from ..artifact.dtypes import BY_NAME
 from ..artifact.manifest import Edge, Port, Target
 from ..errors import (
+    ArgumentTypeError,
     CustomOpError,
     DivisionError,
     IndexOutOfRangeError,
@@ -54,6 +57,23 @@ _STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
     13: (RunLimitError, "the run's loops reached loop_trip_limit", None),
     15: (TerminatedError, "the run was ended by RunOptions.terminate", None),
 }
+
+#: What a status means at an op of its own: what happened, what was expected, what to do.
+_AT_OPS: dict[tuple[int, str], tuple[str, str, str]] = {
+    (1, "OneHotEncoder"): (
+        "a value that is no category, and zeros is 0", "one of the node's cats_int64s",
+        "feed known categories, or set zeros to 1: then unknown ones give a row of zeros",
+    ),
+    (1, "RoiAlign"): (
+        "index out of range", "batch indices from 0 to below the number of images", "check the input batch_indices"
+    ),
+    (1, "MaxRoiPool"): (
+        "index out of range", "batch indices from 0 to below the number of images", "check column 0 of the regions"
+    ),
+    (1, "ArrayFeatureExtractor"): (
+        "index out of range", "columns from 0 to below the number of them", "check the second input"
+    ),
+}  # fmt: skip
 
 
 class NodeArg(NamedTuple):
@@ -212,7 +232,7 @@ class Session:
 
             recorder = Recorder(len(self.target.kernels))
         wanted = self._select(output_names)
-        places = {self._positions[name]: array for name, array in arrays.items()}
+        places = self._places(arrays)
         dtypes = (self._dtypes, self._output_dtypes)
         limits = self._limits(run_options)
         run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, places, run_options, recorder, limits)
@@ -220,6 +240,17 @@ class Session:
         if self._history is not None and recorder is not None:
             self._history.add(recorder, self.artifact.manifest.nodes, self.target.kernels)
         return [result[index] for index in wanted]
+
+    def _places(self, arrays: object) -> dict[int, Array]:
+        """Memory of the caller by the outputs' numbers."""
+        if not isinstance(arrays, Mapping):
+            raise ArgumentTypeError("arrays", expected="arrays by the outputs' names", actual=type(arrays).__name__)
+        if arrays:
+            self._select(list(arrays))
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ArgumentTypeError(f"arrays[{name!r}]", expected="an array", actual=type(array).__name__)
+        return {self._positions[name]: array for name, array in arrays.items()}
 
     def _limits(self, options: object) -> Limits:
         """Those of a run with such RunOptions."""
@@ -279,6 +310,8 @@ class Session:
         says what was wrong and ``results`` are empty. Missing inputs are refused at once."""
         from .background import submit
 
+        if not callable(callback):
+            raise ArgumentTypeError("callback", expected="a function of three", actual=type(callback).__name__)
         known = [arg.name for arg in self.get_inputs() if not arg.type.startswith("optional(")]
         if not isinstance(input_feed, Mapping) or (missing := [n for n in known if n not in input_feed]):
             listed = ", ".join(map(repr, missing)) if isinstance(input_feed, Mapping) else repr(input_feed)
@@ -308,6 +341,10 @@ class Session:
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
         """A run over what is bound; ``iobinding`` then has the outputs."""
+        from .binding import IOBinding
+
+        if not isinstance(iobinding, IOBinding):
+            raise ArgumentTypeError("iobinding", expected="what io_binding() gave", actual=type(iobinding).__name__)
         iobinding.run(self, run_options)
 
     def run_batch(
@@ -372,7 +409,10 @@ class Session:
                 f"{where}{message}", expected=f"at most {limit} trips of all loops together",
                 actual="more", hint="raise loop_trip_limit of RunOptions or SessionOptions, or see what ends the loop",
             )  # fmt: skip
-        raise kind(f"{where}{message}", hint=hint)
+        expected = None
+        if node is not None and (code, node.op) in _AT_OPS:
+            message, expected, hint = _AT_OPS[code, node.op]
+        raise kind(f"{where}{message}", expected=expected, hint=hint)
 
     def _refuse_time(self, milliseconds: int, options: RunOptions | None) -> NoReturn:
         raise RunLimitError(
