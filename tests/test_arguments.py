@@ -68,3 +68,25 @@ def test_values_of_no_category(kind: int, known: Any, unknown: Any, a: dict[str,
     message = r"encoder.*no category, and zeros is 0; expected one of.*\n.*zeros to 1"
     with pytest.raises(IndexOutOfRangeError, match=message):
         session.run(None, {"x": unknown})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(int64[N] i, float[N] x) => (float[N] z) { j = Neg(i) g = Gather(t, j) z = Mul(g, x) }",
+        "(int64[N] i, float[N] x) => (float[N] z) { g = Gather(t, i) h = Exp(g) z = Mul(h, x) }",
+    ],
+)
+def test_indices_into_a_table_of_one_entry_are_checked(text: str) -> None:
+    table = "{ t = Constant <value_floats = [1.0]> () "
+    header = '<ir_version: 10, opset_import: ["": 21]>\nm '
+    session = vitrify.InferenceSession(parse_model(header + text.replace("{ ", table, 1)))
+    x = np.arange(37, dtype=np.float32)
+    scale = np.float32(np.e) if "Exp" in text else np.float32(1)
+    feed = {"i": np.zeros(37, np.int64), "x": x}
+    np.testing.assert_allclose(session.run(None, feed)[0], x * scale, rtol=1e-6)
+    for place, index in ((0, 5), (36, -7), (20, 2**40)):
+        feed["i"] = np.zeros(37, np.int64)
+        feed["i"][place] = index
+        with pytest.raises(IndexOutOfRangeError):
+            session.run(None, feed)
