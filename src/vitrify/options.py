@@ -42,8 +42,8 @@ class OptLevel(IntEnum):
 class CompileOptions:
     """How a model is compiled. Values that mean nothing raise InvalidArgumentError.
 
-    - ``targets``: names of payloads (``x86-64-v3``, ``x86-64-v4``, ``aarch64``, with extensions as in
-      ``x86-64-v4+bf16``); none for this machine's best.
+    - ``targets``: names of payloads (``x86-64-v3``, ``x86-64-v4``, ``aarch64`` of Linux, with extensions as in
+      ``x86-64-v4+bf16``; ``macos-aarch64``, ``macos-x86_64``, ``windows-x86_64``); none for this machine's best.
     - ``optimization_level``: see :class:`OptLevel`.
     - ``accurate``: no algorithm whose rounding error is larger than plain summation's (no Winograd).
     - ``batch_invariant``: the same bits for a request alone and inside a batch. One form for every batch size
@@ -152,11 +152,11 @@ def _refused(name: str, expected: str, actual: object) -> InvalidArgumentError:
 
 
 def _check_target(name: object) -> None:
-    from vitrify.runtime.cpu import TARGETS
+    from vitrify.runtime.cpu import ELSEWHERE, TARGETS
 
     base, *extensions = name.split("+") if isinstance(name, str) else [""]
-    if base not in TARGETS:
-        raise _refused("targets", " or ".join(TARGETS), name)
+    if base not in TARGETS and base not in ELSEWHERE:
+        raise _refused("targets", " or ".join((*TARGETS, *ELSEWHERE)), name)
     unknown = [e for e in extensions if e not in CPU_FEATURES]
     if unknown or (extensions and base != _EXTENSIBLE):
         raise _refused("targets", f"{_EXTENSIBLE} with + and some of {', '.join(CPU_FEATURES)}", name)

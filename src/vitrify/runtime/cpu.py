@@ -18,6 +18,8 @@ _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 #: Each target with the CPU features it implies (names as Linux gives them), the better ones later.
 #: A target may ask for any other feature of Linux's list besides, such as avx512_vnni or amx_bf16.
 TARGETS = {"x86-64-v3": _X86_64_V3, "x86-64-v4": _X86_64_V3 | _AVX512, "aarch64": frozenset({"asimd"})}
+#: Targets of other systems, which are compiled for but never run by this process.
+ELSEWHERE = ("macos-aarch64", "macos-x86_64", "windows-x86_64")
 _AMX = frozenset({"amx_tile", "amx_bf16", "amx_int8"})
 _ARCHITECTURES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64"}
 

@@ -36,6 +36,11 @@ _FLAGS = (
 )  # fmt: skip
 _LINK_FLAGS = ("-shared", "-nostdlib", "--build-id=none", "--gc-sections", "-z", "noexecstack", "-z", "relro")
 _EMULATIONS = {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}
+_WINDOWS_LINK_FLAGS = (
+    "-dll", "-noentry", "-machine:x64", "-lldmingw", "-nodefaultlib", "-opt:ref", "-timestamp:0", "-build-id:no",
+    "-debug:none",
+)  # fmt: skip
+_MACOS_LINK_FLAGS = ("-dynamiclib", "-nostdlib", "-Wl,-s", "-Wl,-dead_strip", "-Wl,-install_name,@rpath/payload")
 _SHOWN_FAILURES = 3
 _SHOWN_LINES = 30
 
@@ -245,14 +250,14 @@ class Compiler:
                 path.write_bytes(data)
                 files.append(path.name)
             Path(folder, "files").write_text("\n".join(files))
-            if self._ld:
-                emulation = _EMULATIONS[target.triple.partition("-")[0]]
-                command = [*self._ld, "-m", emulation, *options, "@files", "-o", "payload"]
-            else:
-                passed = [o if o in ("-shared", "-nostdlib") else f"-Wl,{o}" for o in _joined(options)]
-                command = [*self._cc, "-target", target.triple, *passed, "@files", "-o", "payload"]
+            environment = self._environment
+            if target.os == "macos":
+                # its linker keeps a cache, whose contents must not matter
+                places = {f"ZIG_{kind}_CACHE_DIR": str(Path(folder, "cache")) for kind in ("LOCAL", "GLOBAL")}
+                environment = {**environment, **places}
+            command = self._link_command(target, options)
             try:
-                result = subprocess.run(command, cwd=folder, capture_output=True, env=self._environment)
+                result = subprocess.run(command, cwd=folder, capture_output=True, env=environment)
             except OSError as error:
                 raise ToolchainError(f"{self.program} cannot be started: {error}") from None
             if result.returncode:
@@ -261,6 +266,23 @@ class Compiler:
                     text = text.replace(f" {index}.o:", f" {name}:")
                 raise ToolchainError(f"linking failed:\n{_first_lines(text, _SHOWN_LINES)}")
             return Path(folder, "payload").read_bytes()
+
+    def _link_command(self, target: Target, options: Sequence[str]) -> list[str]:
+        """What links the objects named in the file ``files`` into ``payload``."""
+        if target.os == "linux" and self._ld:
+            return [*self._ld, "-m", _EMULATIONS[target.arch], *options, "@files", "-o", "payload"]
+        if target.os == "linux":
+            passed = [o if o in ("-shared", "-nostdlib") else f"-Wl,{o}" for o in _joined(options)]
+            return [*self._cc, "-target", target.triple, *passed, "@files", "-o", "payload"]
+        if not self._ld:
+            raise ToolchainError(
+                f"{self.program} does not link for {target.name}", expected="the compiler of the ziglang wheel",
+                hint=f"pip install 'vitrify[compile]', and unset {CC_VARIABLE}",
+            )  # fmt: skip
+        if target.os == "windows":
+            return [str(self.program), "lld-link", *_WINDOWS_LINK_FLAGS, "@files", "-out:payload"]
+        triple = f"{target.arch}-macos.11.0"
+        return [str(self.program), "cc", "-target", triple, *_MACOS_LINK_FLAGS, "@files", "-o", "payload"]
 
 
 def sanitizer_libraries() -> list[Path]:
