@@ -62,24 +62,39 @@ def _recognised(value: Value) -> Codes | None:
         return None
     memo: dict[Value, Array | None] = {}
     for less, scales in (node.inputs, node.inputs[::-1]):
-        factor = _known(scales, memo) if _centred(less) else None
+        factor = _known(scales, memo)
         for numbers, points, sign in _centred(less) if factor is not None else ():
-            codes, other = _known(numbers, memo), _known(points, memo)
-            if codes is None or other is None or factor is None or not np.isfinite(other).all():
+            codes = _known(numbers, memo)
+            other = np.zeros((rows, columns), np.float32) if points is None else _known(points, memo)
+            if codes is None or other is None or factor is None:
                 continue
-            if not (codes.min() >= 0 and codes.max() <= 255):
-                continue
-            whole = codes.astype(np.uint8)
-            if (whole == codes).all():
-                return Codes(whole, other * np.float32(sign), factor)
+            found = _unsigned(codes.astype(np.float32), other.astype(np.float32) * np.float32(sign), factor)
+            if found is not None:
+                return found
     return None
 
 
-def _centred(value: Value) -> list[tuple[Value, Value, int]]:
-    """How the value may be numbers less points; simplification adds what is negative."""
+def _unsigned(numbers: Array, points: Array, scales: Array) -> Codes | None:
+    """Whole numbers from 0 to 255, or signed ones moved there with their points."""
+    low, high = float(numbers.min()), float(numbers.max())
+    if not (np.isfinite(points).all() and low >= -128 and high <= 255):
+        return None
+    shift = 0 if low >= 0 else 8 if low >= -8 and high < 8 else 128
+    if high + shift > 255 or (shift and not (points == np.rint(points)).all()):
+        return None
+    moved = numbers + np.float32(shift)
+    whole = moved.astype(np.uint8)
+    return Codes(whole, points + np.float32(shift), scales) if (whole == moved).all() else None
+
+
+def _centred(value: Value) -> list[tuple[Value, Value | None, int]]:
+    """How the value may be numbers less points, or numbers alone; simplification adds what is negative."""
     node = value.node
+    if node is not None and isinstance(node.op, g.Cast) and node.inputs[0].dtype.is_int:
+        value = node.inputs[0]
+        node = value.node
     if node is None or node.op not in (g.Map("sub"), g.Map("add")):
-        return []
+        return [(value, None, 1)]
     a, b = node.inputs
     return [(a, b, 1)] if node.op == g.Map("sub") else [(a, b, -1), (b, a, -1)]
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import vitrify
 from tests.frontends.onnx.agreement import MICROSOFT
@@ -172,6 +174,30 @@ def test_large_weights_stay_codes(bits: int, points: str, tmp_path: Path) -> Non
     vitrify.compile(model.SerializeToString()).save(tmp_path / "model.vit")
     weights = sum(f.stat().st_size for f in (tmp_path / "model.vit").rglob("weights*"))
     assert weights < rows * depth * (1 if bits < 8 else 1.6)  # f32 takes 4
+
+
+@pytest.mark.parametrize("kind", ["INT4", "UINT4", "INT8"])
+@pytest.mark.parametrize("points", [False, True])
+def test_weights_in_blocks_before_a_product(kind: str, points: bool) -> None:
+    """DequantizeLinear of constants, then MatMul: codes too, signed ones moved."""
+    low, high = {"INT4": (-8, 8), "UINT4": (0, 16), "INT8": (-128, 128)}[kind]
+    rng, depth, columns = np.random.default_rng(0), 512, 200
+    numbers, zeros = rng.integers(low, high, (depth, columns)), rng.integers(low, high, (depth // 32, columns))
+    scales = (rng.random((depth // 32, columns)) + 0.1).astype(np.float32)
+    dtype = getattr(onnx.TensorProto, kind)
+    tensors = [helper.make_tensor("w", dtype, numbers.shape, numbers.ravel().tolist()),
+               numpy_helper.from_array(scales, "s"),
+               helper.make_tensor("z", dtype, zeros.shape, zeros.ravel().tolist())]  # fmt: skip
+    names = ["w", "s", "z"] if points else ["w", "s"]
+    nodes = [helper.make_node("DequantizeLinear", names, ["d"], axis=0, block_size=32),
+             helper.make_node("MatMul", ["a", "d"], ["y"])]  # fmt: skip
+    infos = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("a", [3, depth]), ("y", None))]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], tensors[: len(names)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    a = floats(3, depth)
+    real = (numbers - (np.repeat(zeros, 32, 0) if points else 0)) * np.repeat(scales, 32, 0).astype(np.float64)
+    (got,) = compiled(model, {"a": a})
+    np.testing.assert_allclose(got, a @ real, rtol=1e-4, atol=1e-4 * float(np.abs(real).max()))
 
 
 def _unpacked(packed: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
