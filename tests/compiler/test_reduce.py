@@ -217,3 +217,19 @@ def test_neighbouring_columns_share_loops(target: str) -> None:
         m.result(total, m.reduce("max", x, axes), ulps=8, scale=4)
         m.result(m.reduce("sum", m.map("mul", m.map("sub", x, total), x), axes), ulps=32, scale=64)
     m.check(target=target)
+
+
+def test_large_reductions_to_one_element() -> None:
+    """In parts that depend on the shape alone: the same bits for any number of threads."""
+    m = Model()
+    x, line, prime = (m.input(sample(F32, s, i)) for i, s in enumerate([(12, 131, 257), (1 << 18,), (262_147,)]))
+    whole = m.input(sample(I32, (1, 66, 4001), 3))
+    mean = m.map("mul", m.reduce("sum", x, (0, 1, 2), keepdims=True), m.scalar(1 / (12 * 131 * 257), x))
+    apart = m.map("sub", x, mean)
+    m.result(mean, m.reduce("sum", m.map("mul", apart, apart), (0, 1, 2)), ulps=256, scale=1e3)
+    m.result(m.reduce("sum", line, (0,)), m.reduce("sum", prime, (0,)), ulps=256, scale=1e3)
+    m.result(m.reduce("max", x, (0, 1, 2)), m.reduce("min", line, (0,)))
+    m.result(m.reduce("sum", whole, (1, 2)), m.reduce("max", whole, (0, 1, 2)))
+    one, two = (m.check(threads=n).run(None, m.feeds) for n in (1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+

@@ -18,6 +18,7 @@ from vitrify.rewrite.integer_products import IntegerProducts
 from vitrify.rewrite.layout import Layout
 from vitrify.rewrite.materialise import Materialise
 from vitrify.rewrite.merge_contracts import MergeContracts
+from vitrify.rewrite.partial_reductions import PartialReductions
 from vitrify.rewrite.simplify import Simplify
 
 
@@ -65,6 +66,8 @@ PIPELINE: list[tuple[Level, Pass]] = [
     # What the passes above made possible, equal, or useless.
     (Level.EXTENDED, Simplify()),
     (Level.EXTENDED, Materialise()),
+    # No rule puts its parts together again.
+    (Level.EXTENDED, PartialReductions()),
     (Level.BASIC, CommonSubexpressions()),
     (Level.BASIC, DeadCode()),
 ]
