@@ -34,12 +34,7 @@ RANDOM = np.random.default_rng(7)
 
 # Why a row is slower than LIMIT, beside it.
 REASONS: dict[str, str] = {
-    "max 3x3/2": "planes: lanes read every other element",
-    "average 3x3/2": "planes: lanes read every other element",
-    "MatMulInteger 512": "the peer multiplies on AMX, this on VNNI",
     "batch 8": "on two threads steps of 10 us are not worth dividing",
-    "2x2/2, 128 to 64": "zeros between the elements are multiplied too",
-    "4x4/2, 64 to 32": "zeros between the elements are multiplied too",
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CPU_FEATURES, CompileOptions, OptLevel, compile_options
-from vitrify.runtime.cpu import detect, supported_targets
+from vitrify.runtime.cpu import detect, request_amx, supported_targets
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,9 @@ def test_levels_and_targets_are_normalised() -> None:
 def test_targets_of_this_machine() -> None:
     best = supported_targets(detect())[0]
     dots = best == "x86-64-v4" and CPU_FEATURES["vnni"] <= detect().features
-    assert CompileOptions().resolved_targets() == (f"{best}+vnni" if dots else best,)
+    tiles = dots and CPU_FEATURES["amx-int8"] <= detect().features and request_amx()
+    expected = "+".join([best, *(["vnni"] if dots else []), *(["amx-int8"] if tiles else [])])
+    assert CompileOptions().resolved_targets() == (expected,)
     (name,) = CompileOptions(bf16=True).resolved_targets()
     extensions = name.split("+")[1:]
     assert name.startswith(best) and all(CPU_FEATURES[e] <= detect().features for e in extensions)

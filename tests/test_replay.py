@@ -95,7 +95,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     onnx.save(model(), tmp_path / "m.onnx")
     file = str(tmp_path / "b.zip")
     assert cli(["replay", "make", str(tmp_path / "m.onnx"), file, "--random", "3", "--dim", "n=4"]) == 0
-    assert "MB" in capsys.readouterr().out
+    assert "kB" in capsys.readouterr().out
     assert cli(["replay", "run", file, "--threads", "1", "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["same"] and shown["exact"] and shown["differences"] == {"y": 0.0}

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from vitrify.artifact.loading import Artifact, load_artifact
 from vitrify.artifact.writing import copy_artifact
 from vitrify.cache import Cache, Entry, Write
-from vitrify.errors import ToolchainError
-from vitrify.model_key import model_key, serialized
+from vitrify.errors import InvalidArgumentError, ToolchainError
+from vitrify.model_key import custom_ops_of, model_key, serialized
 from vitrify.options import CompileOptions, Progress, compile_options
 
 T = TypeVar("T")
@@ -67,11 +67,14 @@ def fetch(
     cache = Cache(cache_dir or options.cache_dir)
     if not isinstance(model, (str, os.PathLike)):
         model = serialized(model)
+    ops = custom_ops_of(model)
     key = model_key(model, options, cache)
-    return cache.fetch(key, lambda: _build(model, options, cache, progress), load)
+    return cache.fetch(key, lambda: _build(model, options, cache, ops, progress), load)
 
 
-def _build(model: Any, options: CompileOptions, cache: Cache, progress: Progress | None) -> Write:
+def _build(
+    model: Any, options: CompileOptions, cache: Cache, ops: list[tuple[str, int, str]], progress: Progress | None
+) -> Write:
     # Only here the compiler is imported: what is cached needs none of it.
     from vitrify.artifact.manifest import Meta
 
@@ -96,6 +99,8 @@ def _build(model: Any, options: CompileOptions, cache: Cache, progress: Progress
         dim_overrides=options.dim_overrides,
         input_values=options.input_values,
     )
+    if custom_ops_of(model) != ops:  # the key would name others than those compiled
+        raise InvalidArgumentError("custom ops were defined or unregistered while the model was compiled")
     described = imported.metadata
     meta = Meta(
         producer_name=described.producer_name,

@@ -18,14 +18,15 @@ from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
 from vitrify.debug import Debug
 from vitrify.errors import InvalidArgumentError
-from vitrify.ir.dims import Dim, DimLike, maximum, substitute
+from vitrify.ir.dims import INT64_MAX, Dim, DimLike, maximum, substitute
 from vitrify.ir.graph import Graph
 from vitrify.lower.build import LowerOptions
+from vitrify.lower.contract import amx_int8
 from vitrify.lower.loop import UserOp
 from vitrify.lower.model import lower_model
 from vitrify.lower.plan import Plan, Shared, Variant, Weights
 from vitrify.lower.plan_text import plan_text
-from vitrify.lower.target import TARGETS, Target, with_extensions
+from vitrify.lower.target import TARGETS, V4, Target, with_extensions
 from vitrify.options import CPU_FEATURES, CompileOptions, Progress
 from vitrify.rewrite.pipeline import Level, optimize
 from vitrify.rewrite.specialise import specialise
@@ -81,6 +82,8 @@ def compile_payload(
             Variant(tuple(sorted(dims.items())), lower_model(g, target, lowering, shared))
             for dims, g in graphs.special
         ]
+    if not options.targets:
+        target = _needed(target, [plan, *(v.plan for v in variants)])
     for one in (plan, *(v.plan for v in variants)):
         debug.text("plan", lambda one=one: plan_text(one), level=2)  # type: ignore[misc]
     with debug.stage("printing"):
@@ -101,6 +104,15 @@ def compile_payload(
         objects = compiler.compile_objects(sources, target, include=[include_directory()], on_done=report)
         library = compiler.link(objects, target)
     return Payload(target, library, _weights(shared.weights), plan, variants, printed.names)
+
+
+def _needed(target: Target, plans: Sequence[Plan]) -> Target:
+    """The target without the extension for matrices of bytes, which few machines have, where no kernel uses it."""
+    rest = [f for f in target.features if f != amx_int8.FEATURE]
+    schedules = (dict(call.kernel.schedule) for plan in plans for call in plan.calls())
+    if len(rest) == len(target.features) or any(s.get("template") == amx_int8.TEMPLATE for s in schedules):
+        return target
+    return with_extensions(V4, *rest)
 
 
 def _weights(weights: Weights) -> bytes | None:
@@ -154,6 +166,11 @@ def _check_specialization(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> 
 
 def _amount(value: DimLike) -> int | str:
     return value if isinstance(value, int) else str(value)
+
+
+def _work(value: DimLike) -> int | str:
+    """As :func:`_amount`; windows of 2^62 take more operations than a manifest can say."""
+    return _amount(min(value, INT64_MAX) if isinstance(value, int) else value)
 
 
 def build_artifact(
@@ -241,8 +258,8 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
         Kernel(
             kernel,
             (nodes[call.source],),
-            _amount(substitute(call.kernel.flops, back)),
-            _amount(substitute(call.kernel.traffic, back)),
+            _work(substitute(call.kernel.flops, back)),
+            _work(substitute(call.kernel.traffic, back)),
         )
         for kernel, (call, back) in zip(payload.kernel_names, calls, strict=True)
     )

@@ -65,10 +65,16 @@ LONGEST_LINE = 4000  # characters of a message: names in a hostile model may be 
 
 
 def _shortened(line: str) -> str:
+    """Long words lose their middle first, so that what is said between them stays."""
     if len(line) <= LONGEST_LINE:
         return line
-    half = LONGEST_LINE // 2
-    return f"{line[:half]} … ({len(line) - 2 * half} more characters) … {line[-half:]}"
+    words = [word if len(word) <= 400 else _cut(word, 200) for word in line.split(" ")]
+    return _cut(" ".join(words), LONGEST_LINE // 2)
+
+
+def _cut(text: str, kept: int) -> str:
+    more = len(text) - 2 * kept
+    return text if more <= 0 else f"{text[:kept]} … ({more} more characters) … {text[-kept:]}"
 
 
 class VitrifyError(Exception):

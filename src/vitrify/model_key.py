@@ -89,11 +89,12 @@ def custom_ops_of(model: object) -> list[tuple[str, int, str]]:
         return []
     if not isinstance(model, (str, os.PathLike)):
         domains = imported_domains(serialized(model))
-    elif not os.path.getsize(model):
-        return []
     else:
-        with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            domains = imported_domains(data)
+        try:
+            with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                domains = imported_domains(data)
+        except (OSError, ValueError):  # no such file, or an empty one, of which the digest says so
+            return []
     found: list[tuple[str, int, str]] = ops.identities(sorted(domains))
     return found
 

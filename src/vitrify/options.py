@@ -11,7 +11,7 @@ from typing import Any, Union
 import numpy as np
 
 from vitrify.errors import InvalidArgumentError
-from vitrify.runtime.cpu import detect, supported_targets
+from vitrify.runtime.cpu import detect, request_amx, supported_targets
 
 #: Called with what is being done, how much of it is done, and how much there is (0: not known).
 Progress = Callable[[str, int, int], None]
@@ -111,7 +111,8 @@ class CompileOptions:
         if not names:
             raise _refused("targets", "a name: this CPU runs none of the known targets", "none")
         usable = [e for e, needs in CPU_FEATURES.items() if needs <= cpu.features]
-        wanted = [e for e in usable if e == "vnni" or (self.bf16 and "bf16" in e)]
+        exact = ["vnni", *(["amx-int8"] if "amx-int8" in usable and request_amx() else [])]
+        wanted = [e for e in usable if e in exact or (self.bf16 and "bf16" in e)]
         return ("+".join((names[0], *wanted)) if names[0] == _EXTENSIBLE else names[0],)
 
     def identity(self) -> str:

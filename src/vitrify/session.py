@@ -17,8 +17,9 @@ from vitrify.runtime.session import ModelMetadata, NodeArg, Session
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vitrify.by_size import BySize
     from vitrify.by_value import ByValue
-    from vitrify.options import CompileOptions
+    from vitrify.options import CompileOptions, Stated
     from vitrify.runtime.run_options import RunOptions
 
 
@@ -35,10 +36,12 @@ class InferenceSession(Session):
     InvalidArgumentError for unknown providers and options. Any number of threads may call :meth:`run`.
 
     Where shapes follow the elements of some inputs (axes, sizes, counts that are fed), each set of such values
-    gets a compiled form of its own, made by the first run that has it.
+    gets a compiled form of its own, made by the first run that has it. So does each set of open dims that are fed as
+    1 where the model broadcasts them to others.
     """
 
     _by_value: ByValue | None
+    _by_size: BySize | None
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class InferenceSession(Session):
         self._model: tuple[Any, CompileOptions] | None = None
         self._defaults: list[NodeArg] | None = None
         self._fed: dict[frozenset[str], Session] = {}
-        self._by_value = None
+        self._by_value = self._by_size = None
         if isinstance(path_or_bytes, (str, os.PathLike)) and is_artifact(path_or_bytes):
             _refuse_changes(settings, compile_options)
             super().__init__(path_or_bytes, sess_options)
@@ -97,17 +100,21 @@ class InferenceSession(Session):
 
         from vitrify.by_value import ByValue
 
-        if settings.optimized_model_filepath or settings.enable_profiling:
+        if settings.optimized_model_filepath:
             raise UnsupportedError(
-                [f"optimized_model_filepath or enable_profiling where shapes follow values: {', '.join(names)}"],
+                [f"optimized_model_filepath where shapes follow values: {', '.join(names)}"],
                 hint="give these values with CompileOptions.input_values",
             )
         self._options, self._host, self._history = settings, None, None
+        if settings.enable_profiling:
+            from vitrify.runtime.profile import History
+
+            self._history = History()
         self._inputs, self._outputs, self._dtypes = (), (), []
 
         def open_session(values: Mapping[str, Any]) -> InferenceSession:
             known = replace(options, input_values={**options.input_values, **values})
-            return InferenceSession(model, self._plain_options(), compile_options=known)
+            return self._other(model, known)
 
         self._by_value = ByValue(model, names, open_session)
         self._positions = {arg.name: index for index, arg in enumerate(self._by_value.outputs)}
@@ -163,7 +170,7 @@ class InferenceSession(Session):
         known = {arg.name for arg in self.get_inputs()}
         extra = [name for name in feed if name not in known]
         if not extra:
-            return None
+            return self._broadcasting(feed)
         names = frozenset(arg.name for arg in self.get_overridable_initializers() if arg.name in extra)
         if not names:
             return None
@@ -172,15 +179,46 @@ class InferenceSession(Session):
 
             model, options = self._model
             changed = without_defaults(model, set(names))
-            self._fed[names] = InferenceSession(changed, self._plain_options(), compile_options=options)
+            self._fed[names] = self._other(changed, options)
         return self._fed[names], feed
+
+    def _broadcasting(self, feed: Mapping[str, Any]) -> tuple[Session, Mapping[str, Any]] | None:
+        """The form whose dims are 1 where this feed's are and those compiled here are not."""
+        if self._host is not None or self._model is None:
+            return None
+        if self._by_size is None:
+            from dataclasses import replace
+
+            from vitrify.by_size import BySize
+            from vitrify.frontends.onnx.edit import open_shapes
+
+            model, options = self._model
+
+            def open_session(shapes: Mapping[str, Stated]) -> InferenceSession:
+                changed = replace(options, input_shapes={**options.input_shapes, **shapes}, specialize=())
+                return self._other(model, changed)
+
+            def shapes() -> dict[str, Any]:
+                declared = open_shapes(model, options.dim_overrides, batch=options.dynamic_batch)
+                return {**declared, **options.input_shapes}
+
+            self._by_size = BySize(shapes, open_session)
+        other = self._by_size.session_for(self._inputs, feed)
+        return None if other is None else (other, feed)
+
+    def _other(self, model: Any, options: CompileOptions) -> InferenceSession:
+        """A session that runs for this one: its runs are part of the same profile."""
+        made = InferenceSession(model, self._plain_options(), compile_options=options)
+        made._history = self._history
+        return made
 
     def _plain_options(self) -> SessionOptions:
         """This session's options without those that were followed when its model was compiled."""
+        followed = ("optimized_model_filepath", "enable_mem_reuse", "enable_profiling")
         kept = {
             name: value
             for name, value in vars(self._options).items()
-            if not name.startswith("_") and name not in ("optimized_model_filepath", "enable_mem_reuse")
+            if not name.startswith("_") and name not in followed
         }
         kept["share_memory"] = self._options.shares_memory
         return SessionOptions(**kept)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.compiler import test_movement, test_random, test_reduce
 from tests.compiler.harness import Model, Objects, compile_graph, sample
+from tests.random_graphs import BACKWARDS, called
 from vitrify.errors import TerminatedError
 from vitrify.ir.dims import Dim
 from vitrify.ir.dtypes import BOOL, F32, I64, U8
@@ -114,6 +115,15 @@ def watched(compiler: Compiler) -> None:
             raise AssertionError("the run did not end")
 
 
+def user_ops(compiler: Compiler) -> None:
+    """Custom ops in C and in Python, between kernels and alone over inputs and outputs of exactly their size."""
+    m = Model()
+    x = m.input(sample(F32, (3, 5)), (Dim.symbol("n"), 5))
+    for op in BACKWARDS:
+        m.result(called(op, x, m), called(op, m.permute(m.map("neg", called(op, x, m)), (1, 0)), m))
+    m.check(*({"x0": sample(F32, (rows, 5))} for rows in (0, 1, 17)), compiler=compiler)
+
+
 def main(number: int, count: int) -> int:
     os.environ.pop("LD_PRELOAD", None)  # for this process alone, not for the C compiler
     compiler = SanitizingCompiler(store=Objects())
@@ -123,6 +133,7 @@ def main(number: int, count: int) -> int:
     gathers(compiler)
     sorts(compiler)
     watched(compiler)
+    user_ops(compiler)
     done = 0
 
     def run(case: test_random.Case) -> None:

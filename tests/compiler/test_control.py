@@ -361,7 +361,7 @@ def test_slices_that_leave_their_axis() -> None:
     m.result(m.map("neg", part), m.reduce("max", late, (0, 1)), m.reduce("sum", empty, (0,)))
     session = m.check({**m.feeds, "x0": sample(F32, (5, 3))})
     for size, start in ((4, 2), (5, 3), (9, 7)):
-        with pytest.raises(ShapeError, match="part"):
+        with pytest.raises(ShapeError, match=r"part|the shapes contradict"):
             session.run(None, {"x0": sample(F32, (size, 3)), "x1": np.asarray(start)})
 
 

@@ -205,3 +205,15 @@ def test_of_nothing(dtype: DType) -> None:
     for combiner in combiners(dtype):
         m.result(m.reduce(combiner, x, (0,)), m.reduce(combiner, y, (1,)), m.reduce(combiner, x, (0, 1)))
     m.check()
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+def test_neighbouring_columns_share_loops(target: str) -> None:
+    """Blocks of several vectors of columns, what is left of them, and reductions that depend on one another."""
+    m = Model()
+    for shape, axes in [((5, 300), (0,)), ((3, 7, 129), (1,)), ((7, 3, 1000), (0, 1)), ((2, 9, 64), (1,))]:
+        x = m.input(sample(F32, shape))
+        total = m.reduce("sum", x, axes, keepdims=True)
+        m.result(total, m.reduce("max", x, axes), ulps=8, scale=4)
+        m.result(m.reduce("sum", m.map("mul", m.map("sub", x, total), x), axes), ulps=32, scale=64)
+    m.check(target=target)

@@ -35,7 +35,8 @@ def draw_chart(found: Comparison, path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = 2 + bool(found.throughput)
-    figure = Figure(figsize=(3.9 * panels, 4.1), layout="constrained")
+    groups = max(len(found.latency), len(found.throughput))
+    figure = Figure(figsize=(max(3.9, 1.2 * groups) * panels, 4.1), layout="constrained")
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(1, panels))
     _latency(grid[0], found)
@@ -85,7 +86,7 @@ def _latency(axes: Any, found: Comparison) -> None:
         f"{n} thread{'s' * (n != 1)}": {e: f.p99_ms * factor for e, f in row.items()}
         for n, row in found.latency.items()
     }
-    _bars(axes, rows, f"Latency, {unit}", "full: p50, pale: p99; less is better", tails)
+    _bars(axes, rows, f"Latency, {unit}", "black, full: p50; grey, pale: p99; less is better", tails)
 
 
 def _bars(
@@ -98,13 +99,14 @@ def _bars(
     top = cut * 1.16
     for place, (group, row) in enumerate(rows.items()):
         for number, (engine, value) in enumerate(row.items()):
-            x, above, label = place + (number - (len(row) - 1) / 2) * _BAR, value, _number(value)
+            x, above, rise = place + (number - (len(row) - 1) / 2) * _BAR, value, 2
             axes.bar(x, value, _BAR * 0.9, color=_COLOURS[engine])
             if tails is not None:
                 tail = tails[group][engine]
-                above, label = min(tail, cut), f"{label}\np99 {_number(tail)}"
+                above, rise = min(tail, cut), 9
                 axes.bar(x, above, _BAR * 0.9, color=_COLOURS[engine], alpha=0.25, zorder=0)
-            axes.text(x, above + top * 0.01, label, ha="center", va="bottom", fontsize=7, linespacing=1.1)
+                _label_above(axes, x, above, 2, _number(tail), "#888")
+            _label_above(axes, x, above, rise, _number(value), "black")
     axes.set_xticks(range(len(rows)), list(rows), fontsize=9)
     axes.set_xlim(-0.6, len(rows) - 0.4)
     axes.set_ylim(0, top)
@@ -113,6 +115,11 @@ def _bars(
     axes.tick_params(axis="y", labelsize=8)
     axes.yaxis.set_major_formatter("{x:,.10g}")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label_above(axes: Any, x: float, y: float, points: int, text: str, colour: str) -> None:
+    place = {"xytext": (0, points), "textcoords": "offset points"}
+    axes.annotate(text, (x, y), ha="center", va="bottom", fontsize=7, color=colour, **place)
 
 
 def _number(value: float) -> str:

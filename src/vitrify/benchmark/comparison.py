@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -200,8 +201,7 @@ class _Compared:
         try:
             return work()
         except Exception as error:  # noqa: BLE001  (a peer may refuse a model with anything)
-            text = str(error).strip() or type(error).__name__
-            self._comparison.absent[engine.name] = f"does not run this model: {' '.join(text.split())}"
+            self._comparison.absent[engine.name] = f"does not run this model: {_reason(error)}"
             self._engines.remove(engine)
             return None
 
@@ -261,6 +261,12 @@ class _Compared:
                 figures = self._tried(engine, partial(_second, processes, engine.name))
                 if figures is not None:
                     self._comparison.memory[engine.name] = figures
+
+
+def _reason(error: Exception) -> str:
+    """On one line, without the places in the peer's own source that it begins with."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"^(?:(?:Exception from|Check '[^']*' failed at) \S+: ?)+", "", text) or text
 
 
 def _second(processes: Processes, engine: str) -> ProcessFigures:

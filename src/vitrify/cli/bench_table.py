@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.text import Text
 
 from vitrify.benchmark.comparison import OURS, Comparison
+from vitrify.benchmark.difference import Difference
 from vitrify.cli.compile import counted, scaled
 from vitrify.cli.console import console, significant, table
 
@@ -85,20 +87,29 @@ def _agreement(out: Console, found: Comparison) -> None:
         wrong = [(a.threads, d) for a in checked for d in a.outputs if not d.passes]
         if wrong:
             out.print(f"[bold red]✗[/] {peer} has other results:")
-            for threads, difference in wrong:
-                text = f"  {counted(threads, 'thread')}, tolerance {difference.tolerance:g}: {difference}"
-                out.print(Text(text), soft_wrap=False)
+            for text, numbers in _by_text(wrong).items():
+                on = f"on {', '.join(map(str, numbers))} thread{'s' * (numbers != [1])}: "
+                out.print(Padding(Text(on + text), (0, 0, 0, 4)))
             continue
         largest = max((d.largest for a in checked for d in a.outputs), default=0.0)
         allowed = max((d.tolerance for a in checked for d in a.outputs), default=0.0)
         elements = sum(d.elements for d in checked[0].outputs)
-        what = f"{elements:,} element{'s' * (elements != 1)} within {largest:.1e} of an output's largest"
-        out.print(f"[green]✓[/] {peer} agrees: {what} ({allowed:.0e} allowed)")
+        near = f"within {largest:.1e} of the largest ({allowed:.0e} allowed)" if largest else "equal"
+        out.print(f"[green]✓[/] {peer} agrees: {elements:,} element{'s' * (elements != 1)} {near}")
     if not found.same_bits:
         out.print("[bold red]✗[/] vitrify's results depend on the number of threads")
     for peer, reason in found.absent.items():
         short = reason if len(reason) <= _LONG else reason[:_LONG] + " …"
         out.print(Text(f"– {peer}: {short}", style="dim"))
+
+
+def _by_text(found: list[tuple[int, Difference]]) -> dict[str, list[int]]:
+    """The numbers of threads at which outputs differ in the same way."""
+    numbers: dict[str, list[int]] = {}
+    for threads, difference in found:
+        how_far = f" ({difference.largest:.1e} of the largest element, {difference.tolerance:.0e} allowed)"
+        numbers.setdefault(f"{difference}{how_far}", []).append(threads)
+    return numbers
 
 
 def _ratio(value: float, *, less_is_better: bool) -> str:
@@ -124,7 +135,7 @@ def _latency(out: Console, found: Comparison) -> None:
         shown.add_section()
     out.print(shown)
     if any(len(row) > 1 for row in found.latency.values()):
-        out.print("[dim]engines took turns; ratio: vitrify's p50 ÷ the peer's, below 1 vitrify is faster[/]")
+        out.print("[dim]engines took turns; ratio: vitrify's p50 ÷ the peer's, below 1 is faster[/]")
 
 
 def _throughput(out: Console, found: Comparison) -> None:
@@ -139,8 +150,8 @@ def _throughput(out: Console, found: Comparison) -> None:
         shown.add_section()
     out.print(shown)
     peers = any(len(row) > 1 for row in found.throughput.values())
-    more = "; ratio: vitrify's requests ÷ the peer's, above 1 vitrify is faster" if peers else ""
-    out.print(f"[dim]callers call at once, each on one thread{more}[/]")
+    more = "; ratio: vitrify's rate ÷ the peer's, above 1 is faster" if peers else ""
+    out.print(f"[dim]callers at once, each on one thread{more}[/]")
 
 
 def _memory(out: Console, found: Comparison) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
+from vitrify.cli.console import console
 from vitrify.errors import InvalidArgumentError, NoSuchFileError
 from vitrify.options import CompileOptions, OptLevel, Progress
 
@@ -69,15 +71,15 @@ def compile_with_progress(model: Path, options: CompileOptions) -> CompiledArtif
     """The artifact, from the cache or compiled; on a terminal with a bar that says what is compiled."""
     import vitrify
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    errors = Console(stderr=True)
+    if not errors.is_terminal:
         return vitrify.compile(model, options=options)
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
     what_is_done = TextColumn("{task.description}")
     columns = TextColumn("[bold]compiling"), BarColumn(30), MofNCompleteColumn(), what_is_done
-    with Bar(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=errors, transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def progress(what: str, done: int, total: int) -> None:
@@ -136,9 +138,9 @@ def compile_model(
         print()
         return
     how = "compiled" if artifact.compiled else "found in the cache"
-    console = Console(highlight=False)
-    console.print(
+    out = console()
+    out.print(
         f"[bold green]✓[/] {how} in {seconds:.2f} s: {counted(len(kernels), 'kernel')}, "
         f"{scaled(size, 'B')}, {', '.join(targets)}"
     )
-    console.print(f"  {path}", soft_wrap=True)
+    out.print(f"  {escape(str(path))}", soft_wrap=True)

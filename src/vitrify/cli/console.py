@@ -20,10 +20,10 @@ def console() -> Console:
 
 
 def table(*left: str, right: tuple[str, ...] = ()) -> Table:
-    """With columns of text, then columns of numbers."""
+    """With columns of text, which give way on narrow terminals, then columns of numbers, which do not."""
     made = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
     for head in left:
-        made.add_column(head, no_wrap=True)
+        made.add_column(head, overflow="fold")
     for head in right:
         made.add_column(head, justify="right", no_wrap=True)
     return made

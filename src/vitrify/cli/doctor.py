@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from vitrify.cli.console import console
 from vitrify.errors import VitrifyError
 
 
@@ -33,36 +34,30 @@ def examine(as_json: bool) -> bool:
     table.add_column(overflow="fold")
     for name, fact in facts.items():
         if name in problems:
-            table.add_row(name, f"[bold red]✗[/] {problems[name]}")
+            table.add_row(name, f"[bold red]✗[/] {escape(problems[name])}")
             continue
         for key, value in fact.items():
-            table.add_row(name, f"[dim]{key}[/] {value}")
+            table.add_row(name, f"[dim]{key}[/] {escape(str(value))}" if key else escape(str(value)))
             name = ""
-    Console(highlight=False).print(table)
+    console().print(table)
     return not problems
 
 
 def _versions() -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
+    from vitrify.benchmark.machine import versions
 
-    import vitrify
-
-    found: dict[str, Any] = {"vitrify": vitrify.__version__, "python": sys.version.split()[0]}
-    for package in ("numpy", "onnx", "ziglang", "ml_dtypes", "onnxruntime", "openvino"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return {"": ", ".join(f"{name} {number}" for name, number in found.items())}
+    return {"": ", ".join(f"{name} {number or 'not installed'}" for name, number in versions().items())}
 
 
 def _cpu() -> dict[str, Any]:
+    from vitrify.benchmark.machine import cpu_name
     from vitrify.options import CPU_FEATURES, CompileOptions
     from vitrify.runtime.cpu import detect, supported_targets
 
     cpu = detect()
     extensions = [name for name, needs in CPU_FEATURES.items() if needs <= cpu.features]
     return {
+        "model": cpu_name(),
         "architecture": cpu.architecture,
         "runs": ", ".join(supported_targets(cpu)) or "none of the known targets",
         "extensions": ", ".join(extensions) or "none",

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,8 +16,11 @@ from rich.table import Table
 from vitrify.artifact.amounts import evaluate
 from vitrify.artifact.manifest import Edge, Manifest, Port, Target
 from vitrify.cli.compile import artifact_of, counted, dims_of, scaled
+from vitrify.cli.console import console, table
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CompileOptions
+
+_WIDE = 90  # columns that a table with all figures takes
 
 
 def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> None:
@@ -36,13 +38,16 @@ def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> 
         json.dump(facts, sys.stdout, indent=1)
         print()
         return
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(str(model))}[/]", soft_wrap=True)
+    out = console()
+    out.print(f"[bold]{escape(str(model))}[/]", soft_wrap=True)
     if Path(artifact.path) != model:
-        console.print(f"[dim]{escape(artifact.path)}[/]", soft_wrap=True)
-    _print_ports(console, manifest, sizes)
+        out.print(f"[dim]{escape(artifact.path)}[/]", soft_wrap=True)
+    _print_ports(out, manifest, sizes)
+    for op in facts["custom_ops"]:
+        where = "in C" if op["in_c"] else f"needs Python: module {op['module'] or 'unknown'}"
+        out.print(f"[dim]custom op[/] {escape(op['name'])} version {op['version']}, {escape(where)}", soft_wrap=True)
     for target in facts["targets"]:
-        _print_target(console, target, top)
+        _print_target(out, target, top)
 
 
 def describe(manifest: Manifest, dims: Mapping[str, int]) -> dict[str, Any]:
@@ -53,9 +58,18 @@ def describe(manifest: Manifest, dims: Mapping[str, int]) -> dict[str, Any]:
         "dims": dict(dims),
         "inputs": [_port(port) for port in (manifest.host or manifest).inputs],
         "outputs": [_port(port) for port in (manifest.host or manifest).outputs],
+        "custom_ops": _custom_ops(manifest),
         "targets": [_target(manifest, target, dims) for target in manifest.targets],
         "files": {name: entry.size for name, entry in manifest.files.items()},
     }
+
+
+def _custom_ops(manifest: Manifest) -> list[dict[str, Any]]:
+    found = {(op.label, op.version): op for op in manifest.user_ops}
+    return [
+        {"name": label, "version": version, "in_c": bool(op.c_source), "module": op.origin}
+        for (label, version), op in sorted(found.items())
+    ]
 
 
 def _port(port: Port | Edge) -> dict[str, Any]:
@@ -74,8 +88,8 @@ def _target(manifest: Manifest, target: Target, dims: Mapping[str, int]) -> dict
             call.name, {"name": call.name, "calls": 0, "flops": 0, "bytes": 0, "ops": Counter()}
         )
         entry["calls"] += 1
-        entry["flops"] += evaluate(call.flops, dims)
-        entry["bytes"] += evaluate(call.bytes, dims)
+        entry["flops"] += max(evaluate(call.flops, dims), 0)  # below 0: the model takes no such dims
+        entry["bytes"] += max(evaluate(call.bytes, dims), 0)
         kinds = [manifest.nodes[index].op for index in call.nodes]
         entry["ops"].update(kinds)
         ops.update(kinds)
@@ -98,25 +112,23 @@ def _target(manifest: Manifest, target: Target, dims: Mapping[str, int]) -> dict
     }
 
 
-def _print_ports(console: Console, manifest: Manifest, dims: Mapping[str, int]) -> None:
-    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
-    for head in ("", "name", "dtype", "dims"):
-        table.add_column(head)
+def _print_ports(out: Console, manifest: Manifest, dims: Mapping[str, int]) -> None:
+    shown = table("", "name", "dtype", "dims")
     edges = manifest.host or manifest
     for kind, ports in (("input", edges.inputs), ("output", edges.outputs)):
         for port in ports:
             shape = "" if port.dims is None else " × ".join(map(str, port.dims)) or "scalar"
-            table.add_row(f"[dim]{kind}[/]", port.name, _kind(port), shape)
-    console.print(table)
+            shown.add_row(f"[dim]{kind}[/]", escape(port.name), _kind(port), escape(shape))
+    out.print(shown)
     if dims:
         sizes = ", ".join(f"{name} = {size}" for name, size in dims.items())
-        console.print(f"[dim]figures are for {sizes} (--dim NAME=N sets them)[/]")
+        out.print(f"[dim]figures are for {sizes} (--dim NAME=N sets them)[/]")
 
 
-def _print_target(console: Console, target: dict[str, Any], top: int) -> None:
+def _print_target(out: Console, target: dict[str, Any], top: int) -> None:
     memory = target["memory"]
-    console.print()
-    console.print(f"[bold cyan]{' + '.join([target['target'], *target['features']])}[/]")
+    out.print()
+    out.print(f"[bold cyan]{' + '.join([target['target'], *target['features']])}[/]")
     calls = sum(k["calls"] for k in target["kernels"])
     facts = Table.grid(padding=(0, 2))
     parts = [f"{part.replace('_', ' ')} {scaled(size, 'B')}" for part, size in memory.items()]
@@ -125,17 +137,19 @@ def _print_target(console: Console, target: dict[str, Any], top: int) -> None:
     what = f"{counted(calls, 'call')} of {counted(len(target['kernels']), 'kernel')}"
     facts.add_row("work", f"{scaled(target['flops'], 'FLOP')} in {what}")
     facts.add_row("ops", ", ".join(f"{op} {count}" for op, count in target["ops"].items() if op))
-    console.print(facts)
-    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
-    for head in ("kernel", "ops", "calls", "FLOP", "share", "bytes", "FLOP/B"):
-        table.add_column(head, justify="left" if head in ("kernel", "ops") else "right", no_wrap=True)
+    out.print(facts)
+    heads: tuple[str, ...] = ("calls", "FLOP", "share", "bytes", "FLOP/B")
+    if out.width < _WIDE:
+        heads = heads[:-1]
+    shown = table("kernel", "ops", right=heads)
     for kernel in target["kernels"][:top]:
         share = kernel["flops"] / target["flops"] if target["flops"] else 0.0
         intensity = f"{kernel['flops'] / kernel['bytes']:.1f}" if kernel["bytes"] else ""
-        table.add_row(
-            kernel["name"], ", ".join(kernel["ops"]), str(kernel["calls"]), scaled(kernel["flops"]),
-            f"{share:.1%}", scaled(kernel["bytes"]) if kernel["bytes"] else "", intensity,
+        figures = (
+            str(kernel["calls"]), scaled(kernel["flops"]), f"{share:.1%}",
+            scaled(kernel["bytes"]) if kernel["bytes"] else "", intensity,
         )  # fmt: skip
-    console.print(table)
+        shown.add_row(kernel["name"], ", ".join(kernel["ops"]), *figures[: len(heads)])
+    out.print(shown)
     if (rest := len(target["kernels"]) - top) > 0:
-        console.print(f"[dim]… and {rest} more (--top)[/]")
+        out.print(f"[dim]… and {rest} more (--top)[/]")

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.markup import escape
 
-from vitrify.cli.compile import artifact_of
+from vitrify.cli.compile import artifact_of, scaled
+from vitrify.cli.console import console
 from vitrify.cli.feeds import Feed, make_feed
 from vitrify.errors import InvalidArgumentError, VitrifyError
 from vitrify.options import CompileOptions
 from vitrify.replay import make_replay, run_replay
+
+_RAN = "ran"  # the outcome of a run without an error
 
 
 def make(
@@ -29,7 +32,8 @@ def make(
         json.dump({"bundle": str(made), "bytes": size}, sys.stdout)
         print()
         return
-    Console(highlight=False).print(f"{made}: {size / 1e6:.1f} MB; [bold]vitrify replay run {made.name}[/] runs it")
+    how = f"[bold]vitrify replay run {escape(made.name)}[/] runs it"
+    console().print(f"{escape(str(made))}: {scaled(size, 'B')}; {how}", soft_wrap=True)
 
 
 def _feed(
@@ -65,18 +69,19 @@ def run(bundle: Path, threads: int | None, as_json: bool) -> bool:
         json.dump({**vars(found), "differences": {k: _number(v) for k, v in found.differences.items()}}, sys.stdout)
         print()
         return found.same
-    console = Console(highlight=False)
+    out = console()
     word = "the same bits" if found.exact else "the same within 1e-5" if found.same else "[bold red]not the same[/]"
-    console.print(f"{word}: recorded {_short(found.expected)}, now {_short(found.found)}")
+    what = f": recorded {_short(found.expected)}, now {_short(found.found)}"
+    out.print(word if found.expected == found.found == _RAN else word + what)
     for name, difference in found.differences.items():
-        console.print(f"  output {name}: largest relative difference {difference:.2g}")
+        out.print(f"  output {escape(name)}: largest relative difference {difference:.2g}")
     for name, (then, now) in found.versions.items():
-        console.print(f"  [dim]{name}: recorded with {then}, now {now}[/]")
+        out.print(f"  [dim]{name}: recorded with {then}, now {now}[/]")
     return found.same
 
 
 def _short(outcome: str) -> str:
-    return outcome.split("\n")[0][:200]
+    return escape(outcome.split("\n")[0][:200])
 
 
 def _number(value: float) -> float | None:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
-from vitrify.cli.compile import artifact_of
+from vitrify.cli.compile import artifact_of, counted
+from vitrify.cli.console import console, table
 from vitrify.cli.feeds import make_feed, tensor_ports
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CompileOptions
+
+_WIDE = 100  # columns that a table with several elements takes
 
 
 def run_once(
@@ -52,15 +53,14 @@ def run_once(
         json.dump({"milliseconds": seconds * 1e3, "outputs": outputs}, sys.stdout)
         print()
         return
-    table = Table(box=box.SIMPLE, header_style="bold", pad_edge=False)
-    for head in ("output", "dtype", "shape", "min", "mean", "max", "first elements"):
-        table.add_column(head, no_wrap=head != "first elements")
+    out = console()
+    few = out.width < _WIDE
+    shown = table("output", "dtype", "shape", right=("min", "mean", "max", "first" if few else "first elements"))
     for output in outputs:
-        table.add_row(*_cells(output))
-    console = Console(highlight=False)
-    console.print(table)
-    where = f", saved to {save}" if save else ""
-    console.print(f"[dim]first run {seconds * 1e3:.3f} ms on {session.threads} threads{where}[/]")
+        shown.add_row(*_cells(output, 1 if few else 3))
+    out.print(shown)
+    where = f", saved to {escape(str(save))}" if save else ""
+    out.print(f"[dim]first run {seconds * 1e3:.3f} ms on {counted(session.threads, 'thread')}{where}[/]")
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -84,13 +84,13 @@ def summary(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
     return result
 
 
-def _cells(output: dict[str, Any]) -> list[str]:
+def _cells(output: dict[str, Any], first_elements: int) -> list[str]:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.4g}"
 
-    first = " ".join(number(v) for v in output.get("first", ()))
+    first = " ".join(number(v) for v in output.get("first", ())[:first_elements])
     if output.get("not_finite"):
         first += f"  [red]{output['not_finite']} not finite[/]"
     shape = "×".join(map(str, output["shape"])) or "scalar"
     figures = [number(output.get(key)) for key in ("min", "mean", "max")]
-    return [output["name"], output["dtype"], shape, *figures, first]
+    return [escape(output["name"]), output["dtype"], shape, *figures, first]

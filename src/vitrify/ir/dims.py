@@ -15,7 +15,17 @@ from functools import lru_cache
 from math import gcd, inf
 from typing import Union
 
+from vitrify.errors import InvalidModelError
+
 INT64_MAX = 2**63 - 1
+MAX_WEIGHT = 1000  # atoms and terms of one expression: those of real models have a few dozen
+
+
+class TooManyTerms(InvalidModelError, OverflowError):
+    """An expression that grew out of all proportion: each squaring doubles a polynomial's degree."""
+
+    def __init__(self, weight: int) -> None:
+        super().__init__("a size is too long an expression", expected=f"at most {MAX_WEIGHT} terms", actual=weight)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,11 @@ def _atom_key(atom: Atom) -> str:
     return atom.name if isinstance(atom, Symbol) else f"{atom.kind}({','.join(map(str, atom.args))})"
 
 
+def _weight(monomial: Monomial) -> int:
+    args = (arg for atom in monomial if isinstance(atom, Compound) for arg in atom.args)
+    return 1 + len(monomial) + sum(arg.weight for arg in args if isinstance(arg, Dim))
+
+
 def _order(monomial: Monomial) -> tuple[int, tuple[str, ...]]:
     return (-len(monomial), tuple(_atom_key(a) for a in monomial))
 
@@ -52,11 +67,15 @@ def _order(monomial: Monomial) -> tuple[int, tuple[str, ...]]:
 class Dim:
     """A non-constant expression; constants are plain ``int`` (see :data:`DimLike`)."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "terms", "weight")
     terms: tuple[tuple[Monomial, int], ...]
+    weight: int
 
     def __init__(self, terms: Iterable[tuple[Monomial, int]]) -> None:
         self.terms = tuple(terms)
+        self.weight = sum(_weight(monomial) for monomial, _ in self.terms)
+        if self.weight > MAX_WEIGHT:
+            raise TooManyTerms(self.weight)
         self._hash = hash(self.terms)
 
     @staticmethod
@@ -90,6 +109,8 @@ class Dim:
         return _collect([*_terms(other), *((m, -c) for m, c in self.terms)])
 
     def __mul__(self, other: DimLike) -> DimLike:
+        if isinstance(other, Dim) and len(self.terms) * len(other.terms) > 4 * MAX_WEIGHT:  # before like terms meet
+            raise TooManyTerms(len(self.terms) * len(other.terms))
         product = [
             (tuple(sorted((*m, *n), key=_atom_key)), c * d) for m, c in self.terms for n, d in _terms(other)
         ]

@@ -263,7 +263,8 @@ class Matrix:
     """An instruction on the eight matrix registers of AMX: ``configure`` (registers 0 to 5 with ``rows`` rows, 4
     and 5 of ``terms`` bf16, 6 and 7 with ``terms / 2`` rows, all others of 64 bytes), ``release``, ``zero``,
     ``load`` and ``store`` (rows ``stride`` elements apart in ``buffer``), ``multiply`` (adds the bf16 product of
-    registers 1 and 2 given to the first)."""
+    registers 1 and 2 given to the first), ``dpbusd`` and its like (of bytes instead, twice as many terms, the left
+    ones unsigned, the right ones signed)."""
 
     operation: str
     registers: tuple[int, ...] = ()
@@ -318,7 +319,7 @@ class UserOp:
 @dataclass(frozen=True)
 class Kernel:
     """``buffers`` and ``dims`` are the parameters, in the order of the native call. ``flops`` and
-    ``traffic`` (bytes that must move) are of all tasks together."""
+    ``traffic`` (bytes that must move) are of all tasks together. The body is empty where ``user`` computes it."""
 
     name: str
     buffers: tuple[Buffer, ...]

@@ -10,7 +10,7 @@ from vitrify.ir.dims import Dim, DimLike, ceildiv, maximum, minimum, product
 from vitrify.ir.dtypes import I64
 from vitrify.lower import loop as L
 from vitrify.lower.loop import Stmt, VType
-from vitrify.lower.rewrite_loop import find, mergeable, rename
+from vitrify.lower.rewrite_loop import find, mergeable, rename, suffixed
 from vitrify.lower.views import linear_in
 
 MAX_TASKS = 64
@@ -48,16 +48,32 @@ def nested(loops: Loops, body: Sequence[Stmt]) -> list[Stmt]:
     return statements
 
 
-def vector_loops(variable: Dim, extent: DimLike, step: int, unroll: int, piece: SweepPiece) -> list[Stmt]:
-    """``variable`` over ``extent`` in vectors: ``unroll`` copies at a time, then one, then the partial one."""
+def side_by_side(copies: Sequence[Sequence[Stmt]]) -> list[Stmt]:
+    """Pieces of code of one form as one, with their loops made one: ``for …: a`` and ``for …: b`` become
+    ``for …: a b``."""
+    result: list[Stmt] = []
+    for same in zip(*copies, strict=True):
+        first = same[0]
+        if isinstance(first, L.For):
+            body = side_by_side([s.body for s in same if isinstance(s, L.For)])
+            result.append(replace(first, body=tuple(body)))
+        else:
+            result.extend(same)
+    return result
+
+
+def vector_loops(
+    variable: Dim, extent: DimLike, step: int, unroll: int, piece: SweepPiece, *, together: bool = False
+) -> list[Stmt]:
+    """``variable`` over ``extent`` in vectors: ``unroll`` copies at a time (``together``: in the same loops), then
+    one, then the partial one."""
     name = str(variable)
     result: list[Stmt] = []
     wide = step * unroll
     done: DimLike = 0
     if unroll > 1 and not (isinstance(extent, int) and extent < wide):
-        body: list[Stmt] = []
-        for copy in range(unroll):
-            body += rename(tuple(piece(copy, None)), {name: variable + copy * step})
+        copies = [rename(tuple(piece(c, None)), {name: variable + c * step}) for c in range(unroll)]
+        body = side_by_side(copies) if together else [s for copy in copies for s in copy]
         done = extent // wide * wide
         result.append(L.For(variable, done, tuple(body), wide))
     whole = extent // step * step
@@ -106,17 +122,18 @@ def _below(count: DimLike, lanes: int) -> L.Data:
 
 
 def split_tasks(
-    loops: Loops, body: list[Stmt], inner_work: DimLike, step: int, task_work: int
+    loops: Loops, body: list[Stmt], inner_work: DimLike, step: int, task_work: int, together: int = 1
 ) -> tuple[DimLike, list[Stmt]]:
-    """Tasks of about ``task_work`` operations over ``loops``; with ``step`` > 1 the last loop runs in vectors.
+    """Tasks of about ``task_work`` operations over ``loops``; with ``step`` > 1 the last loop runs in vectors, of
+    which ``together`` share the loops in ``body``.
 
     Gives (tasks, body of one). The split depends on sizes alone.
     """
     total = product(n for _, n in loops) * inner_work
     if not loops or (isinstance(total, int) and total <= 2 * task_work):
-        return 1, _row_loops(loops, body, step)
+        return 1, _row_loops(loops, body, step, together)
     if len(loops) == 1 and step > 1:
-        return _chunks(loops[0], body, inner_work, step, task_work)
+        return _chunks(loops[0], body, inner_work, step, task_work, together)
     rows = loops[:-1] if step > 1 else loops
     taken = _taken(rows)
     count = product(n for _, n in rows[:taken])
@@ -134,7 +151,7 @@ def split_tasks(
         decoded.append(L.Bind(Dim.index(name, extent), L.Position(linear % extent)))
         linear = linear // extent
     decoded.append(L.Bind(Dim.index(rows[0][0], rows[0][1]), L.Position(linear)))
-    statements: list[Stmt] = [*decoded, *_row_loops(loops[taken:], body, step)]
+    statements: list[Stmt] = [*decoded, *_row_loops(loops[taken:], body, step, together)]
     if block != 1:
         statements = [L.For(inside, minimum(block, count - task * block), tuple(statements))]
     return tasks, statements
@@ -201,14 +218,15 @@ def _block(count: DimLike, row_work: DimLike, task_work: int) -> DimLike:
 
 
 def _chunks(
-    loop: tuple[str, DimLike], body: list[Stmt], work: DimLike, step: int, task_work: int
+    loop: tuple[str, DimLike], body: list[Stmt], work: DimLike, step: int, task_work: int, together: int
 ) -> tuple[DimLike, list[Stmt]]:
     """One long vector loop cut into equal pieces."""
     name, extent = loop
     per = max(task_work // work, 1) if isinstance(work, int) else 1024
     chunk = -(-per // step) * step
     if isinstance(extent, int):
-        chunk = max(chunk, -(-extent // (MAX_TASKS * step)) * step)
+        wide = step * together
+        chunk = max(chunk, -(-extent // (MAX_TASKS * wide)) * wide)
     tasks = ceildiv(extent, chunk)
     task = Dim.index("task", tasks)
     variable = Dim.index(name, chunk)
@@ -216,16 +234,18 @@ def _chunks(
     here = minimum(chunk, extent - task * chunk)
     if isinstance(extent, int) and extent % chunk == 0:
         here = chunk
-    return tasks, _row_loops([(name, here)], moved, step)
+    return tasks, _row_loops([(name, here)], moved, step, together)
 
 
-def _row_loops(loops: Loops, body: list[Stmt], step: int) -> list[Stmt]:
+def _row_loops(loops: Loops, body: list[Stmt], step: int, together: int) -> list[Stmt]:
     if step == 1 or not loops:
         return nested(loops, body)
     name, extent = loops[-1]
 
     def piece(copy: int, count: DimLike | None) -> list[Stmt]:
-        return body if count is None else list(with_count(tuple(body), count))
+        if count is not None:
+            return list(with_count(tuple(body), count))
+        return list(suffixed(tuple(body), f"_{copy}")) if copy else body
 
     variable = Dim.index(name, extent)
-    return nested(loops[:-1], vector_loops(variable, extent, step, 1, piece))
+    return nested(loops[:-1], vector_loops(variable, extent, step, together, piece, together=True))

@@ -34,14 +34,17 @@ def lower_model(
     for i in sorted(late):
         low.emit(p.Publish(i, results[i].operand(), graph.outputs[i].shape))
     names = model.output_names or tuple(v.name for v in graph.outputs)
+    measured = _measured(model)
     plan = Plan(
         model.name, [(v.name, v.type) for v in model.inputs],
         [(n, v.type) for n, v in zip(names, model.outputs, strict=True)],
-        late, [low.model_names[n] for n in (*bound, *unknown)], len(bound), _checks(graph, set(bound)),
+        late, [*(low.model_names[n] for n in bound), *measured, *(low.model_names[n] for n in unknown)],
+        len(bound) + len(measured),
+        [*_checks(graph, set(bound)), *((dim, substitute(size, safe)) for dim, size in measured.values())],
         low.instructions, low.blocks,
         low.shared, low.late,
     )  # fmt: skip
-    plan.safe_names = dict(safe)
+    plan.safe_names = {**safe, **{text: dim for text, (dim, _) in measured.items()}}
     if not low.options.reuse:
         for block in low.blocks:
             block.birth, block.death = 0, len(low.instructions)
@@ -75,6 +78,14 @@ def _bound_symbols(graph: Graph) -> list[str]:
             if isinstance(size, Dim) and str(size) in graph.symbols:
                 found.setdefault(str(size))
     return list(found)
+
+
+def _measured(graph: Graph) -> dict[str, tuple[Dim, Dim]]:
+    """Dims of inputs that are expressions, such as ``2*n``, by their text: what an array has there is bound to a
+    symbol of its own, which a run must find equal to the expression."""
+    sizes = (size for value in graph.inputs for size in value.shape)
+    found = {str(size): size for size in sizes if isinstance(size, Dim) and str(size) not in graph.symbols}
+    return {text: (Dim.symbol(f"x{k}_measured"), size) for k, (text, size) in enumerate(found.items())}
 
 
 def _checks(graph: Graph, bound: set[str]) -> list[tuple[DimLike, DimLike]]:

@@ -39,6 +39,8 @@ TASK_WORK = 1 << 14  # operations worth handing to another thread
 TILE_ELEMENTS = 1 << 14
 PICKED = 4  # elements from lane to lane, up to which a load is some whole vectors and lanes picked from them
 TURN = 6.0  # instructions per vector of a square that is turned in registers
+MOST_TOGETHER = 24  # statements in a loop that reductions of several vectors share
+MOST_AROUND = 128  # statements of theirs outside it
 TILE_COST = 8  # a value this expensive is kept rather than computed again
 
 
@@ -77,6 +79,7 @@ class NestSchedule:
     vector_axis: int | None  # of the space; None: scalar
     lanes: int
     accumulators: int = 4
+    columns: int = 8  # vectors of outer positions that share the loops of the reductions
     task_work: int = TASK_WORK
     merge: bool = True  # neighbouring loops made one where they can be
 
@@ -369,7 +372,22 @@ class NestBuilder:
         across = contiguous_across(loops, body) if copies else None
         if across is not None:
             return block_tasks(loops, across, body, inner, step, self.schedule.task_work)
-        return split_tasks(loops, body, inner, step, self.schedule.task_work)
+        return split_tasks(loops, body, inner, step, self.schedule.task_work, self._together(body) if step > 1 else 1)
+
+    def _together(self, body: Sequence[Stmt]) -> int:
+        """Vectors of outer positions whose reductions share a loop, which reads neighbouring memory then: as many as
+        leave it short and its totals in registers."""
+        found = list(L.walk(tuple(body)))
+        loops = [s for s in found if isinstance(s, L.For)]
+        if not loops or not all(isinstance(s, (L.Let, L.Assign, L.Store, L.For)) for s in found):
+            return 1
+        longest = max(sum(not isinstance(s, L.For) for s in loop.body) for loop in loops)
+        around = sum(not isinstance(s, L.For) for s in body)
+        most = min(self.schedule.columns, MOST_TOGETHER // max(longest, 1), MOST_AROUND // max(around, 1))
+        wide = 1
+        while 2 * wide <= most:
+            wide *= 2
+        return wide
 
     def cost(self) -> int:
         """Vector instructions for one position, roughly."""

@@ -18,6 +18,8 @@ from vitrify.ir.scalar import SCALAR
 from vitrify.lower.views import RENAMING, Index, axis_groups, linear_in, reshape_index, source_index
 
 CHEAP = 2  # vector instructions that are repeated rather than stored
+MOST_PIECES = 256  # of concats inside concats that one kernel chooses among
+MOST_DEPTH = 100  # nodes of one kernel that read each other
 LANES = 16  # the most that vectors of results have
 VIEWS = (*RENAMING, g.Pad)
 CONTROL = (g.If, g.Scan, g.Loop, g.BindDim)
@@ -189,24 +191,29 @@ class Partitioner:
 
     def _divided(self, node: Node) -> tuple[int, Index] | None:
         """The axis of a contraction's result that vectors run along, and the sizes of which a reshape after it makes
-        it, where no vector reaches from one position of the others to the next."""
+        it, where no vector reaches from one position of the others to the next. Only where another reshape joins some
+        of them to other axes: else readers see through the first."""
         op, value = node.op, node.output
         assert isinstance(op, g.Contract)
         right = len(op.free(1, node.inputs[1].rank))
         wide = [a for a in range(value.rank - right, value.rank) if value.shape[a] != 1]
         if not wide:
             return None
-        axis = at = wide[-1]
+        at = wide[-1]
+        sizes: Index = ()
         while len(users := self.users.get(value, [])) == 1 and users[0] in self.live:
             user = users[0]
-            if isinstance(user.op, g.Permute):
-                at = user.op.perm.index(at)
-            elif isinstance(user.op, g.Reshape):
+            if isinstance(user.op, g.Reshape):
+                if sizes:
+                    return wide[-1], sizes
                 groups = axis_groups(value.shape, user.op.shape)
                 found = next((ins for outs, ins in groups if outs == [at]), [])
                 sizes = tuple(user.op.shape[a] for a in found)
                 whole = all(isinstance(n, int) for n in sizes) and len(sizes) > 1
-                return (axis, sizes) if whole and int(str(sizes[-1])) % LANES == 0 else None
+                if not whole or int(str(sizes[-1])) % LANES != 0:
+                    return None
+            elif isinstance(user.op, g.Permute):
+                at = at if sizes else user.op.perm.index(at)
             elif not isinstance(user.op, (g.Map, g.Cast)):
                 return None
             value = user.output
@@ -256,6 +263,7 @@ class Partitioner:
         kernels: dict[Value, set[object]] = {}
         repeated: set[Value] = set()
         cost: dict[Value, int] = {}
+        self._bound_kernels()
         for node in self.graph.nodes:
             own = SCALAR[node.op.fn].cost if isinstance(node.op, g.Map) else 0
             for value in node.outputs:
@@ -266,6 +274,24 @@ class Partitioner:
                 continue
             value = node.outputs[0]
             self._decide(node, value, kernels, repeated, cost)
+
+    def _bound_kernels(self) -> None:
+        """What one kernel computes for an element has bounds: on the nodes one after another, and on the pieces of
+        concats, whose number doubles where concats hold concats."""
+        pieces: dict[Value, int] = {}
+        depth: dict[Value, int] = {}
+        for node in self.graph.nodes:
+            count = sum(pieces.get(v, 1) for v in node.inputs)
+            most = max((pieces.get(v, 1) for v in node.inputs), default=1)
+            below = max((depth.get(v, 0) for v in node.inputs), default=0)
+            joins = isinstance(node.op, g.Concat)
+            deep = below > MOST_DEPTH and isinstance(node.op, (g.Map, g.Cast))
+            if deep or (joins and most > 1 and count > MOST_PIECES):
+                self.materialised.add(node.outputs[0])
+            for value in node.outputs:
+                stored = node in self.step_of or value in self.materialised
+                pieces[value] = 1 if stored else count if joins else most
+                depth[value] = 0 if stored else below + 1
 
     def _decide(
         self,

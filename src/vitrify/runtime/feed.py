@@ -81,6 +81,10 @@ def _raw(dtype: DType) -> np.dtype[Any]:
     return np.dtype(f"u{dtype.itemsize}")
 
 
+def _of_one(*sizes: int) -> str:
+    return " (a dim of 1 is broadcast where input_shapes said so when the model was compiled)" if 1 in sizes else ""
+
+
 def bind_dims(port: Port, shape: tuple[int, ...], bound: dict[str, tuple[int, str]]) -> None:
     """Compares a shape with the port's dims; a dim name is bound where it is first met."""
     if len(shape) != len(port.dims):
@@ -92,11 +96,13 @@ def bind_dims(port: Port, shape: tuple[int, ...], bound: dict[str, tuple[int, st
             if want != have:
                 raise Problem(
                     f"axis {axis}: expected {want}, got {have}; shape {_shape_text(port.dims)}, got {shape}"
+                    f"{_of_one(have)}"
                 )
         elif want.isidentifier():
             first, owner = bound.setdefault(want, (have, port.name))
             if first != have:
-                raise Problem(f"axis {axis}: expected {want} = {first} as in {owner!r}, got {have}")
+                other = f"{want} = {first} as in {owner!r}"
+                raise Problem(f"axis {axis}: expected {other}, got {have}{_of_one(have, first)}")
 
 
 def normalise(inputs: Sequence[Port], dtypes: Sequence[np.dtype[Any]], feed: object) -> dict[str, Array]:

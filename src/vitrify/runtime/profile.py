@@ -89,7 +89,7 @@ class Profile:
         self.kernels.sort(key=lambda kernel: -kernel.nanoseconds)
         self.other_nanoseconds = self.nanoseconds - sum(k.nanoseconds for k in self.kernels)
         known = [k._replace(flops=_known(k.flops, dims), bytes=_known(k.bytes, dims)) for k in kernels]
-        self._trace = (recorder.events(), manifest.nodes, known, recorder.dropped)
+        self._trace = [Part(recorder.events(), manifest.nodes, known)], recorder.dropped
 
     def trace(self) -> list[dict[str, Any]]:
         """The run as a Chrome trace, which Perfetto opens."""
@@ -140,64 +140,80 @@ def _node_name(node: Node) -> str:
     return f"{node.op} {node.name!r}" if node.name else node.op
 
 
+class Part(NamedTuple):
+    """Events of one artifact's runs, with the nodes and kernels that they count."""
+
+    events: Sequence[Event]
+    nodes: Sequence[Node]
+    kernels: Sequence[Kernel]
+
+
 class History:
-    """The events of all runs of a session since it was made."""
+    """The events of all runs of a session since it was made, and of sessions that run for it."""
 
     def __init__(self) -> None:
         self.start = time.monotonic_ns()
-        self._events: list[Event] = []
-        self._dropped = 0
+        self.written = False
+        self._parts: list[Part] = []
+        self._count = self._dropped = 0
         self._lock = threading.Lock()
 
-    def add(self, recorder: Recorder) -> None:
+    def add(self, recorder: Recorder, nodes: Sequence[Node], kernels: Sequence[Kernel]) -> None:
         """What a run wrote down."""
         events = recorder.events()
         with self._lock:
-            room = max(_MOST_EVENTS - len(self._events), 0)
-            self._events += events[:room]
-            self._dropped += recorder.dropped + len(events[room:])
+            kept = events[: max(_MOST_EVENTS - self._count, 0)]
+            self._parts.append(Part(kept, nodes, kernels))
+            self._count += len(kept)
+            self._dropped += recorder.dropped + len(events) - len(kept)
 
-    def write(self, prefix: str, nodes: Sequence[Node], kernels: Sequence[Kernel]) -> str:
+    def write(self, prefix: str) -> str:
         """Writes a Chrome trace beside ``prefix`` and gives its path."""
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         path, number = f"{prefix}_{stamp}.json", 1
         while os.path.exists(path):
             path, number = f"{prefix}_{stamp}_{number}.json", number + 1
         with self._lock:
-            events, dropped = list(self._events), self._dropped
-        write_trace(path, trace(events, nodes, kernels, dropped, self.start))
+            self.written = True
+            parts, dropped = list(self._parts), self._dropped
+        write_trace(path, trace(parts, dropped, self.start))
         return path
 
 
-def trace(
-    events: Sequence[Event], nodes: Sequence[Node], kernels: Sequence[Kernel], dropped: int, zero: int | None = None
-) -> list[dict[str, Any]]:
+def trace(parts: Sequence[Part], dropped: int, zero: int | None = None) -> list[dict[str, Any]]:
     """Events of the Trace Event Format, times in microseconds from ``zero``; ``dropped`` says how many are missing.
     Runs have the category Session and kernels Node, as in onnxruntime's profiles."""
-    zero = min((event.start for event in events), default=0) if zero is None else zero
+    starts = (event.start for part in parts for event in part.events)
+    zero = min(starts, default=0) if zero is None else zero
     process = os.getpid()
     shown: list[dict[str, Any]] = [
         {"name": "process_name", "ph": "M", "pid": process, "tid": 0, "args": {"name": "vitrify"}}
     ]
+    for thread in dict.fromkeys(event.thread for part in parts for event in part.events):
+        name = "main thread" if thread == process else f"thread {thread}"  # Linux: the first thread has the process's
+        shown.append({"name": "thread_name", "ph": "M", "pid": process, "tid": thread, "args": {"name": name}})
     if dropped:
         shown.append({"name": f"{dropped} calls not shown", "ph": "i", "s": "p", "pid": process, "tid": 0, "ts": 0})
-    for event in events:
-        base = {
-            "ph": "X", "pid": process, "tid": event.thread, "ts": (event.start - zero) / 1e3,
-            "dur": (event.end - event.start) / 1e3,
-        }  # fmt: skip
-        if event.kernel < 0:
-            shown.append({"cat": "Session", "name": "model_run", **base, "args": {}})
-            continue
-        kernel = kernels[event.kernel]
-        sources = [nodes[n] for n in kernel.nodes]
-        arguments = {
-            "op_name": "+".join(node.op for node in sources), "nodes": [_node_name(node) for node in sources],
-            "kernel": kernel.name, "flops": kernel.flops, "bytes": kernel.bytes, "provider": "CPUExecutionProvider",
-        }  # fmt: skip
-        name = ", ".join(node.name or node.op for node in sources) or kernel.name
-        shown.append({"cat": "Node", "name": f"{name}_kernel_time", **base, "args": arguments})
+    for part in parts:
+        shown += [_shown(event, part, process, zero) for event in part.events]
     return shown
+
+
+def _shown(event: Event, part: Part, process: int, zero: int) -> dict[str, Any]:
+    base = {
+        "ph": "X", "pid": process, "tid": event.thread, "ts": (event.start - zero) / 1e3,
+        "dur": (event.end - event.start) / 1e3,
+    }  # fmt: skip
+    if event.kernel < 0:
+        return {"cat": "Session", "name": "model_run", **base, "args": {}}
+    kernel = part.kernels[event.kernel]
+    sources = [part.nodes[n] for n in kernel.nodes]
+    arguments = {
+        "op_name": "+".join(node.op for node in sources), "nodes": [_node_name(node) for node in sources],
+        "kernel": kernel.name, "flops": kernel.flops, "bytes": kernel.bytes, "provider": "CPUExecutionProvider",
+    }  # fmt: skip
+    name = ", ".join(node.name or node.op for node in sources) or kernel.name
+    return {"cat": "Node", "name": f"{name}_kernel_time", **base, "args": arguments}
 
 
 def write_trace(path: str | os.PathLike[str], events: Sequence[Mapping[str, Any]]) -> None:

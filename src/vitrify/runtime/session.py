@@ -213,6 +213,8 @@ class Session:
         aligned, writable, of the output's exact dtype and apart from each other; BindingError for another shape."""
         if (other := self._taking(input_feed)) is not None:
             return other[0].run_into(output_names, other[1], arrays, run_options)
+        if self._history is not None and self._history.written:
+            self._history = None  # another session's, which this one runs for
         if not arrays and run_options is None and self._history is None:
             return self.run(output_names, input_feed)
         from .watched import WatchedRun
@@ -229,7 +231,7 @@ class Session:
         run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, places, run_options, recorder, limits)
         result = self._watched(run, input_feed, run_options)
         if self._history is not None and recorder is not None:
-            self._history.add(recorder)
+            self._history.add(recorder, self.artifact.manifest.nodes, self.target.kernels)
         return [result[index] for index in wanted]
 
     def _limits(self, options: object) -> Limits:
@@ -272,7 +274,7 @@ class Session:
         history, self._history = self._history, None
         if history is None:
             return ""
-        return history.write(self._options.profile_file_prefix, self.artifact.manifest.nodes, self.target.kernels)
+        return history.write(self._options.profile_file_prefix)
 
     def get_profiling_start_time_ns(self) -> int:
         """The monotonic clock when profiling began; 0 without it."""
@@ -412,6 +414,11 @@ class Session:
         """The model's description of itself."""
         meta = self.artifact.manifest.meta
         return ModelMetadata(**{**meta._asdict(), "custom_metadata_map": dict(meta.custom_metadata_map)})
+
+    @property
+    def plan_inputs(self) -> tuple[Port, ...]:
+        """The inputs that the plan itself reads."""
+        return self._inputs
 
     @property
     def plan_outputs(self) -> tuple[Port, ...]:

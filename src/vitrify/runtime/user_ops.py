@@ -12,7 +12,7 @@ import numpy as np
 
 from ..artifact.dtypes import BY_NAME
 from ..artifact.manifest import Slot, UserOp
-from ..custom_ops import CustomOp, registered
+from ..custom_ops import CustomOp, read_attributes, registered
 from ..errors import ArtifactError, CustomOpError, MissingCustomOpError
 from .feed import Array, native_dtype
 
@@ -79,6 +79,12 @@ class _Call:
 
     def __init__(self, stated: UserOp, op: CustomOp) -> None:
         self._op, self._attributes = op, stated.attributes
+        try:
+            read_attributes(stated.attributes)
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(
+                f"manifest: the attributes of {stated.label}: {error}", hint="compile the model again"
+            ) from None
         self._arguments = [None if slot is None else _form(slot) for slot in stated.arguments]
         self._results = [_form(slot) for slot in stated.results]
 

@@ -67,6 +67,8 @@ POOLS: list[dict[str, Any]] = [
     {"kernel_shape": [3, 2], "strides": [2, 1], "auto_pad": "SAME_UPPER"},
     {"kernel_shape": [3, 2], "strides": [2, 1], "auto_pad": "SAME_LOWER"},
     {"kernel_shape": [2, 2], "dilations": [2, 3]},
+    {"kernel_shape": [5, 4], "pads": [2, 1, 2, 2]},  # so large that one axis comes after the other
+    {"kernel_shape": [5, 5], "strides": [2, 1], "pads": [2, 2, 2, 2], "ceil_mode": 1},
 ]
 
 
@@ -78,6 +80,14 @@ def test_max_pool_with_indices(attributes: dict[str, Any], dynamic: bool, order:
     shapes = {"x": ["n", "c", "h", "w"]} if dynamic else None
     model = one_node("MaxPool", feeds, outputs=["y", "i"], shapes=shapes, storage_order=order, **attributes)
     check(model, feeds)
+
+
+@pytest.mark.parametrize("attributes", POOLS)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_max_pool(attributes: dict[str, Any], dynamic: bool) -> None:
+    feeds = {"x": floats(2, 3, 8, 9)}
+    shapes = {"x": ["n", "c", "h", "w"]} if dynamic else None
+    check(one_node("MaxPool", feeds, shapes=shapes, **attributes), feeds)
 
 
 @pytest.mark.parametrize("attributes", POOLS)

@@ -169,19 +169,43 @@ def test_integer_convolutions(channels: int) -> None:
         agree("ConvInteger", inputs, constants, pads=[1, 0, 2, 1])
 
 
-def test_targets_agree() -> None:
+def byte_targets() -> list[str]:
+    """Every target that this machine runs, with what it has for bytes."""
     from vitrify.options import CPU_FEATURES
-    from vitrify.runtime.cpu import detect, supported_targets
+    from vitrify.runtime.cpu import detect, request_amx, supported_targets
 
-    cpu = detect()
-    names = supported_targets(cpu)
-    if "x86-64-v4" in names and CPU_FEATURES["vnni"] <= cpu.features:
+    names = supported_targets(detect())
+    if "x86-64-v4" in names and CPU_FEATURES["vnni"] <= detect().features:
         names.append("x86-64-v4+vnni")
+        if CPU_FEATURES["amx-int8"] <= detect().features and request_amx():
+            names.append("x86-64-v4+vnni+amx-int8")
+    return names
+
+
+def test_targets_agree() -> None:
+    names = byte_targets()
     for left, right in ((np.uint8, np.int8), (np.int8, np.int8), (np.uint8, np.uint8), (np.int8, np.uint8)):
         a, b = whole(left, 33, 75), whole(right, 75, 70)
         model, feeds = node("MatMulInteger", {"a": a, "b": b}, ("b",))
         for name in names:
             identical(compiled(model, feeds, (name,)), [a.astype(np.int32) @ b.astype(np.int32)])
+
+
+@pytest.mark.parametrize("left", BYTES)
+@pytest.mark.parametrize("right", BYTES)
+def test_matrices_of_bytes_on_any_number_of_threads(left: Any, right: Any) -> None:
+    """Tails of every side, a zero point for each column: exact."""
+    import vitrify
+
+    a, b = whole(left, 77, 205), whole(right, 205, 163)
+    points = {"za": left(7), "zb": whole(right, 163)}
+    model, feeds = node("MatMulInteger", {"a": a, "b": b, **points}, ("b", "zb"))
+    want = (a.astype(np.int32) - int(points["za"])) @ (b.astype(np.int32) - points["zb"].astype(np.int32))
+    for threads in (1, 2, 5):
+        options = vitrify.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = vitrify.InferenceSession(model.SerializeToString(), options)
+        identical(session.run(None, feeds), [want])
 
 
 BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
@@ -206,12 +230,6 @@ def test_bad_input(op: str, inputs: dict[str, Any], attributes: dict[str, Any], 
 @pytest.mark.parametrize("left", BYTES)
 @pytest.mark.parametrize("right", BYTES)
 def test_padding_is_the_zero_point_on_every_target(left: Any, right: Any) -> None:
-    from vitrify.options import CPU_FEATURES
-    from vitrify.runtime.cpu import detect, supported_targets
-
-    names = supported_targets(detect())
-    if "x86-64-v4" in names and CPU_FEATURES["vnni"] <= detect().features:
-        names.append("x86-64-v4+vnni")
     channels = 3 if left is right else 33
     inputs = {
         "x": whole(left, 2, channels, 9, 7), "xs": scale(0.02), "xz": left(100),
@@ -220,5 +238,5 @@ def test_padding_is_the_zero_point_on_every_target(left: Any, right: Any) -> Non
     }  # fmt: skip
     model, feeds = node("QLinearConv", inputs, set(inputs) - {"x"}, pads=[1, 2, 1, 0])
     want = run(model, feeds)
-    for name in names:
+    for name in byte_targets():
         identical(compiled(model, feeds, (name,)), want)

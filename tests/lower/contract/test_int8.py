@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.lower.contract.harness import Case, Program, cpu_flags, runnable_targets, verify
+from tests.lower.contract.harness import Case, Program, cpu_flags, request_amx, runnable_targets, verify
 from tests.lower.contract.problems import conv, dim, matmul
 from vitrify.ir.dtypes import I8, I16, U8, DType
 from vitrify.lower.contract.choose import choose
@@ -17,12 +17,15 @@ from vitrify.lower.target import AARCH64, V3, V4, Target, with_extensions
 
 PAD = [(1, 1), (1, 1)]
 VNNI = [with_extensions(V4, "vnni")] if "avx512_vnni" in cpu_flags() else []
-TARGETS = [t for t in runnable_targets() if t in (V3, V4)] + VNNI
+AMX = [with_extensions(V4, "vnni", "amx-int8")] if "amx_int8" in cpu_flags() and request_amx() else []
+TARGETS = [t for t in runnable_targets() if t in (V3, V4)] + VNNI + AMX
 TYPES = list(product((U8, I8), (U8, I8)))
 CASES: dict[str, Callable[[DType], Case]] = {
     "GEMM": lambda t: matmul(100, 384, 200, bias=True, relu=True, dtype=t),
     "GEMM, one row": lambda t: matmul(1, 640, 333, dtype=t),
     "GEMM, odd terms": lambda t: matmul(33, 131, 97, dtype=t),
+    "GEMM, in place": lambda t: matmul(64, 192, 100, bias=True, dtype=t),
+    "GEMM, many terms": lambda t: matmul(70, 1021, 130, dtype=t),
     "GEMM, one term": lambda t: matmul(5, 1, 40, dtype=t),
     "GEMM, few columns": lambda t: matmul(37, 70, 3, dtype=t),
     "GEMM, rows apart": lambda t: matmul(20, 30, 40, dtype=t, pad=5),
@@ -79,9 +82,16 @@ def test_any_number_of_rows(target: Target) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 def test_the_template_is_used(target: Target) -> None:
-    for name in ("GEMM", "GEMM, odd terms", "3x3", "first layer"):
+    for name in ("GEMM", "GEMM, in place", "GEMM, odd terms", "GEMM, many terms", "3x3", "first layer"):
         for left, right in TYPES:
-            assert choose(spread(CASES[name](left), right).problem, target).template == "int8"
+            expected = "amx_int8" if target in AMX else "int8"
+            assert choose(spread(CASES[name](left), right).problem, target).template == expected
+
+
+@pytest.mark.parametrize("target", AMX, ids=lambda t: t.name)
+def test_matrix_registers_are_not_worth_few_terms_or_rows(target: Target) -> None:
+    for case in (matmul(512, 12, 512, dtype=U8), matmul(2, 2048, 2048, dtype=U8), matmul(8, 64, 8, dtype=U8)):
+        assert choose(spread(case, I8).problem, target).template == "int8"
 
 
 def test_other_machines_use_another() -> None:

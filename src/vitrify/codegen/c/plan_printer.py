@@ -130,8 +130,7 @@ class PlanPrinter:
     def _bound_dim(self, size: DimLike) -> str:
         if isinstance(size, int):
             return str(size)
-        name = str(size)
-        return str(-1 - self.plan.dims.index(name)) if name in self.plan.dims else "VT_DIM_UNCHECKED"
+        return str(-1 - self.plan.dims.index(str(size)))
 
     def _locals(self, count: int | None = None) -> str:
         names = self.plan.dims[:count]
@@ -146,19 +145,19 @@ class PlanPrinter:
             symbol = self.plan.safe_names[name]
             low, high = lower(symbol), upper(symbol)
             if low:
-                lines.append(f"    if ({symbol} < {low}) return (int64_t)VT_ERR_SHAPE << 32;")
+                lines.append(f"    if ({symbol} < {low}) return VT_ERR_DIMS;")
             if high is not None:
-                lines.append(f"    if ({symbol} > {high}) return (int64_t)VT_ERR_SHAPE << 32;")
+                lines.append(f"    if ({symbol} > {high}) return VT_ERR_DIMS;")
         sizes = [self.plan.arena_bytes, *(n for _, t in self.plan.outputs for n in _products(t))]
         for size in sizes:
             if isinstance(size, Dim) and not self._late(size):
                 lines.append(f"    if ({self._too_large(size)}) return (int64_t)VT_ERR_OVERFLOW << 32;")
         for a, b in self.plan.checks:
-            lines.append(f"    if ({self.pos(a)} != {self.pos(b)}) return (int64_t)VT_ERR_SHAPE << 32;")
+            lines.append(f"    if ({self.pos(a)} != {self.pos(b)}) return VT_ERR_DIMS;")
         for _, type_ in self.plan.outputs:
             for n in type_.shape:
                 if isinstance(n, Dim) and not self._late(n) and not provably_nonnegative(n):
-                    lines.append(f"    if ({self.pos(n)} < 0) return (int64_t)VT_ERR_SHAPE << 32;")
+                    lines.append(f"    if ({self.pos(n)} < 0) return VT_ERR_DIMS;")
         return "\n".join([*lines, "    return 0;", "}\n"])
 
     def _late(self, size: DimLike) -> bool:

@@ -195,6 +195,8 @@ class KernelPrinter:
                 return f"__builtin_ia32_{name}({s.registers[0]}, {address}, {step});"
             case "multiply":
                 return f"__builtin_ia32_tdpbf16ps({', '.join(map(str, s.registers))});"
+            case "dpbssd" | "dpbsud" | "dpbusd" | "dpbuud":
+                return f"__builtin_ia32_t{s.operation}({', '.join(map(str, s.registers))});"
         raise ValueError(f"no matrix operation {s.operation!r}")
 
     def _for(self, s: L.For, depth: int) -> None:

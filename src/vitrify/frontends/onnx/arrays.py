@@ -19,6 +19,10 @@ from vitrify.ir.dtypes import BY_ONNX, DType
 
 Array = np.ndarray[Any, Any]
 
+MOST_OVERLAP = 4  # bytes of tensors per byte of their file
+HOLES_ALLOWED = 1 << 30  # bytes; a sparse file above that size is looked at
+MOST_HOLES = 64  # bytes per byte that is on disk: file systems that compress reach a few dozen
+
 
 def dtype_of(code: int) -> DType | None:
     """The row of an ONNX element type, None where there is none (strings, complex, e8m0, floats of 6 and 4 bits)."""
@@ -40,6 +44,7 @@ class ArrayReader:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._maps: dict[Path, memoryview] = {}
+        self._regions: dict[Path, set[tuple[int, int]]] = {}  # what tensors claim of each file
 
     def read(self, tensor: TensorProto) -> Array:
         """The tensor, C-contiguous, in native byte order. It shares the file's memory where it can.
@@ -51,7 +56,7 @@ class ArrayReader:
             raise UnsupportedDType(f"tensor {tensor.name!r} of type {dtype_name(tensor.data_type)}")
         shape = tuple(tensor.dims)
         count = prod(shape)
-        if any(n < 0 for n in shape) or count * dtype.itemsize > INT64_MAX:
+        if any(n < 0 for n in shape) or prod(n for n in shape if n) * dtype.itemsize > INT64_MAX:
             raise InvalidModelError(f"tensor {tensor.name!r} has the impossible shape {list(shape)}")
         nbytes = (count * dtype.bits + 7) // 8
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -82,7 +87,20 @@ class ArrayReader:
                 actual=f"{len(data)} bytes",
                 hint="the file may be truncated",
             )
+        self._claim(path, offset, length, len(data), what)
         return data[offset : offset + length]
+
+    def _claim(self, path: Path, offset: int, length: int, size: int, what: str) -> None:
+        """Tensors may be the same bytes, but a small file must not stand for many gigabytes of them."""
+        regions = self._regions.setdefault(path, set())
+        regions.add((offset, length))
+        claimed = sum(length for _, length in regions)
+        if claimed > MOST_OVERLAP * size:
+            raise ExternalDataError(
+                f"{what}: the tensors of {path.name} overlap each other",
+                expected=f"at most {MOST_OVERLAP} times its {size} bytes",
+                actual=f"{claimed} bytes",
+            )
 
     def _locate(self, location: str, what: str) -> Path:
         """The file, inside the model's directory whatever links say. Raises :class:`ExternalDataError`."""
@@ -108,7 +126,16 @@ class ArrayReader:
         if path not in self._maps:
             try:
                 with path.open("rb") as file:
-                    empty = os.fstat(file.fileno()).st_size == 0  # mmap refuses empty files
+                    status = os.fstat(file.fileno())
+                    empty = status.st_size == 0  # mmap refuses empty files
+                    stored = status.st_blocks * 512
+                    if status.st_size > HOLES_ALLOWED and stored * MOST_HOLES < status.st_size:
+                        raise ExternalDataError(
+                            f"{what}: {path.name} is mostly holes",
+                            expected=f"at least one byte in {MOST_HOLES} of {status.st_size} on disk",
+                            actual=f"{stored} bytes",
+                            hint="if the file is meant so, copy it with cp --sparse=never",
+                        )
                     content = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except OSError as error:
                 raise ExternalDataError(f"{what} cannot be read: {error}") from error

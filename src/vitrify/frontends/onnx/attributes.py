@@ -54,7 +54,12 @@ class Attributes:
         return int(proto.i)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        return bool(self.integer(name, int(default)))
+        value = self.integer(name, int(default))
+        if value not in (0, 1):
+            raise InvalidModelError(
+                f"{self._source}: attribute {name!r} is out of range", expected="0 or 1", actual=value
+            )
+        return bool(value)
 
     def number(self, name: str, default: float | None = None) -> float:
         proto = self._get(name, AttributeProto.FLOAT)

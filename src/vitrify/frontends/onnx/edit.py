@@ -71,6 +71,18 @@ def overridable(model: ModelSource) -> list[tuple[str, str, Shape]]:
     return [(v.name, onnx.TensorProto.DataType.Name(t.data_type).lower(), list(t.dims)) for v, t in found]
 
 
+def open_shapes(model: ModelSource, overrides: Mapping[str, int], *, batch: bool) -> dict[str, Shape]:
+    """The dims of the inputs: numbers, names, None; with ``overrides`` in the place of names, and axis 0 called
+    ``batch`` where that is asked for."""
+    found: dict[str, Shape] = {}
+    for info in _inputs(read_model(model)[0]):
+        shape = _shape(info)
+        if shape is not None:
+            shape = [overrides.get(dim, dim) if isinstance(dim, str) else dim for dim in shape]
+            found[info.name] = ["batch", *shape[1:]] if batch and shape else shape
+    return found
+
+
 def without_defaults(model: ModelSource, names: set[str]) -> onnx.ModelProto:
     """The model whose inputs ``names`` have no default any more, so that they have to be fed."""
     proto = _complete(model, names)

@@ -14,7 +14,7 @@ from vitrify.frontends.onnx import ops  # noqa: F401  (registers the rules)
 from vitrify.frontends.onnx.arrays import ArrayReader, UnsupportedDType, dtype_name, dtype_of
 from vitrify.frontends.onnx.attributes import Attributes
 from vitrify.frontends.onnx.body import Array, Body, Tensor, constant_tensor, known_tensor, short_sources
-from vitrify.frontends.onnx.call import Call
+from vitrify.frontends.onnx.call import MAX_RANK, Call
 from vitrify.frontends.onnx.custom import registering_hint
 from vitrify.frontends.onnx.edges import UNSTATED, Layout, check_output, declare, flattened, regrouped, string_array
 from vitrify.frontends.onnx.functions import (
@@ -36,7 +36,7 @@ from vitrify.frontends.onnx.registry import Result, Unsupported, rule_of, symbol
 from vitrify.frontends.onnx.schema import check_node, signature_of
 from vitrify.frontends.onnx.scope import Names, Scope, Site, node_attributes
 from vitrify.frontends.onnx.symbols import Bound, Choices, Substitute, SymbolTable
-from vitrify.ir.dims import INT64_MAX, Dim, DimLike, product, symbols
+from vitrify.ir.dims import INT64_MAX, Dim, DimLike, TooManyTerms, product, symbols
 from vitrify.ir.graph import Graph, TypeRuleError, Value, bound_dims
 
 LATEST_OPSET = onnx.defs.onnx_opset_version()
@@ -497,7 +497,10 @@ class Importer:
         held = [None if t is None else t.contents for t in call.inputs]
         if any(t is not None and c is None for t, c in zip(call.inputs, held, strict=True)):
             return None
-        result = rule(call, *held)
+        try:
+            result = rule(call, *held)
+        except TooManyTerms:
+            return None
         if result is None:
             return None
         dtype = next(t.dtype for t in call.inputs if t is not None)
@@ -569,6 +572,8 @@ def _check_size(shape: tuple[DimLike, ...], itemsize: int, what: str) -> None:
     negative = [n for n in shape if isinstance(n, int) and n < 0]
     if negative:
         raise InvalidModelError(f"{what} has a negative size", actual=list(map(str, shape)))
+    if len(shape) > MAX_RANK:
+        raise InvalidModelError(f"{what}: a rank of {len(shape)}", expected=f"at most {MAX_RANK}")
     total = product(n for n in shape if isinstance(n, int) and n) * itemsize
     if isinstance(total, int) and total > INT64_MAX:
         raise InvalidModelError(f"{what}: the shape {list(map(str, shape))} overflows 64 bits")

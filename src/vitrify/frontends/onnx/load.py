@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -84,4 +86,22 @@ def _checked(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
             f"{what} is not a complete ONNX model: no {', '.join(missing)}",
             expected="a serialized onnx.ModelProto",
         )
+    _check_texts(proto, what)
     return proto
+
+
+def _check_texts(proto: onnx.ModelProto, what: str) -> None:
+    """Names are text that C can hold. Protobuf reads those that are no UTF-8 too, as bytes."""
+    pending: list[Any] = [proto]
+    while pending:
+        message = pending.pop()
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                pending.extend(value if isinstance(value, Sequence) else (value,))
+            elif field.type == field.TYPE_STRING:
+                for text in (value,) if isinstance(value, (str, bytes)) else value:
+                    if isinstance(text, bytes) or "\0" in text:
+                        where = f"{type(message).__name__}.{field.name}"
+                        raise InvalidModelError(
+                            f"{what}: {where} is no text", expected="UTF-8 without NUL", actual=repr(text)
+                        )

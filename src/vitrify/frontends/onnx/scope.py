@@ -11,6 +11,7 @@ from onnx import AttributeProto
 from vitrify.errors import InvalidModelError
 from vitrify.frontends.onnx.body import Body
 from vitrify.frontends.onnx.host import Held
+from vitrify.frontends.onnx.order import source_of
 
 Names = dict[str, Held | None]  # None: the result of something unsupported
 
@@ -53,6 +54,10 @@ class Site:
 def node_attributes(node: onnx.NodeProto, scope: Scope) -> dict[str, AttributeProto]:
     """The node's attributes, those that refer to a function's replaced by what the caller gave."""
     result: dict[str, AttributeProto] = {}
+    names = [attribute.name for attribute in node.attribute]
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise InvalidModelError(f"{source_of(node)}: attributes are given twice: {', '.join(map(repr, twice))}")
     for attribute in node.attribute:
         if not attribute.ref_attr_name:
             result[attribute.name] = attribute

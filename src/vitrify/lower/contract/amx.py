@@ -1,9 +1,9 @@
 """Contractions in bf16 on AMX: the left operand rounded into a copy, or bf16 in memory already; constant
-weights packed as bf16.
+weights packed as bf16. :mod:`amx_int8` lowers bytes the same way.
 
-A step takes two registers of rows and two of columns: 32 x 32 results, 32 terms of each sum at a time. Sums
-are in f32. The copy has room for the rows a last step reads beyond the end; their results are not stored. An
-operand that is bf16 in memory, in one run of rows and with such room, is read where it is.
+A step takes two registers of rows and two of columns: 32 x 32 results, 32 terms of each sum at a time (64 of
+bytes). Sums are in f32 (i32). The copy has room for the rows a last step reads beyond the end; their results are
+not stored. An operand that is bf16 in memory, in one run of rows and with such room, is read where it is.
 Where a row of the output is short (at most a register) and the copy holds rows at even distances, registers
 run on over the padding from one row into the next, and the results that fall on it are not stored either.
 The few channels of a first layer, planes apart in memory, lie next to each other in the copy, padded to two or
@@ -15,12 +15,12 @@ Parameters: ``rows`` (of a matrix register), ``row_block`` (steps, or whole rows
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vitrify.ir.dims import Dim, DimLike, ceildiv, minimum, provably_nonnegative
-from vitrify.ir.dtypes import BF16, F32
+from vitrify.ir.dtypes import BF16, F32, DType
 from vitrify.lower.contract import copying, emit, gemm, gemm_schedule
 from vitrify.lower.contract.axes import Fused, offset_at, singles
 from vitrify.lower.contract.emit import Body, Names
@@ -42,6 +42,43 @@ LEAST_FLOPS = 1 << 19
 TASK_FLOPS = 1 << 23
 
 
+@dataclass(frozen=True)
+class Form:
+    """What matrix registers hold: terms of ``dtype``, of which ``multiply`` sums neighbours in 32-bit lanes.
+    ``divided``: a sum may be cut into any equal parts that registers hold, not only into whole registers."""
+
+    template: str
+    dtype: DType
+    multiply: str
+    task_flops: int = TASK_FLOPS
+    divided: bool = False
+
+    @property
+    def terms(self) -> int:
+        """Of each sum per instruction, at most."""
+        return 64 // self.dtype.itemsize
+
+    @property
+    def group(self) -> int:
+        """Terms in a lane."""
+        return 4 // self.dtype.itemsize
+
+    def terms_of(self, geometry: gemm.Geometry) -> int:
+        """Neighbouring terms per instruction; 0 where they do not come in whole groups."""
+        inner = geometry.loops[-1] if geometry.loops else None
+        if inner is None or inner.strides[0] != 1 or not isinstance(inner.extent, int):
+            return 0
+        if inner.extent % self.terms == 0:
+            return self.terms
+        if self.divided:
+            parts = range(self.terms, 0, -self.group)
+            return next((n for n in parts if inner.extent % n == 0), 0)
+        return inner.extent if inner.extent < self.terms and inner.extent % self.group == 0 else 0
+
+
+BF16_TERMS = Form("amx", BF16, "multiply")
+
+
 def schedule(problem: Contraction, target: Target) -> Schedule | None:
     """None where bf16 was not granted, the machine has no AMX, or terms do not come in whole groups."""
     p = problem
@@ -52,20 +89,22 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
     if parts is None or not p.lhs.dtype.is_float:
         return None
     in_place = _in_place(p)
-    geometry = _geometry(p if in_place else _copy(p, "copy").moved())
-    if not _terms_of(geometry):
-        return None
-    if any(not isinstance(loop.extent, int) for loop in geometry.loops):
+    return plan(p if in_place else _copy(p, "copy").moved(), target, BF16_TERMS, in_place)
+
+
+def plan(problem: Contraction, target: Target, form: Form, in_place: bool) -> Schedule | None:
+    """How steps and tasks divide the problem, whose left operand is as registers take it."""
+    p, geometry = problem, geometry_of(problem)
+    if not form.terms_of(geometry) or any(not isinstance(loop.extent, int) for loop in geometry.loops):
         return None
     extent = geometry.row.extent
-    count = -(-emit.known(extent, ROWS) // ROWS)
-    rows = max(1, -(-emit.known(extent, ROWS) // max(count, 1)))
+    rows = row_count(extent)
     panels = ceildiv(p.right[-1].extent, COLUMNS)
     steps = emit.known(gemm_steps(geometry, rows), 4)
-    groups, blocks = _tasks(problem, target, emit.known(panels, 2), steps)
-    weights = emit.known(emit.size((*p.batch, *p.right, *p.contracted)), 0) * BF16.itemsize
+    groups, blocks = _tasks(p, target, form, emit.known(panels, 2), steps)
+    weights = emit.known(emit.size((*p.batch, *p.right, *p.contracted)), 0) * form.dtype.itemsize
     return Schedule.of(
-        "amx",
+        form.template,
         rows=rows,
         inner=0,
         vectors=2,
@@ -78,14 +117,10 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
     )
 
 
-def _terms_of(geometry: gemm.Geometry) -> int:
-    """Neighbouring terms per instruction; 0 where they do not come in whole groups."""
-    inner = geometry.loops[-1] if geometry.loops else None
-    if inner is None or inner.strides[0] != 1 or not isinstance(inner.extent, int):
-        return 0
-    if inner.extent % TERMS == 0:
-        return TERMS
-    return inner.extent if inner.extent < TERMS and inner.extent % 2 == 0 else 0
+def row_count(extent: DimLike) -> int:
+    """Rows of a matrix register: as few as the same number of registers takes."""
+    count = -(-emit.known(extent, ROWS) // ROWS)
+    return max(1, -(-emit.known(extent, ROWS) // max(count, 1)))
 
 
 def _in_place(problem: Contraction) -> bool:
@@ -100,7 +135,7 @@ def _in_place(problem: Contraction) -> bool:
     return provably_nonnegative(lhs.room - STEP_ROWS * stride)
 
 
-def _geometry(problem: Contraction) -> gemm.Geometry:
+def geometry_of(problem: Contraction) -> gemm.Geometry:
     """The loops, with short rows of the output walked as one with their padding."""
     g = gemm.Geometry.of(problem, False, False)
     if not g.units or not isinstance(g.row.extent, int) or g.row.extent > ROWS:
@@ -122,12 +157,12 @@ def gemm_steps(geometry: gemm.Geometry, rows: int) -> DimLike:
     return emit.size(units) if units else ceildiv(geometry.row.extent, 2 * rows)
 
 
-def _tasks(problem: Contraction, target: Target, panels: int, steps: int) -> tuple[int, int]:
+def _tasks(problem: Contraction, target: Target, form: Form, panels: int, steps: int) -> tuple[int, int]:
     """Into how many groups of panels and blocks of rows work divides."""
-    work = emit.known(emit.flops(problem), TASK_FLOPS)
-    wanted = max(1, min(gemm_schedule.MOST_TASKS, work // TASK_FLOPS))
+    work = emit.known(emit.flops(problem), form.task_flops)
+    wanted = max(1, min(gemm_schedule.MOST_TASKS, work // form.task_flops))
     k, n = emit.known(emit.size(problem.contracted), 1024), emit.known(problem.right[-1].extent, 1024)
-    weights = 2 * k * n
+    weights = form.dtype.itemsize * k * n
     groups = max(1, min(panels, wanted, round(2 * weights / target.l2_bytes)))
     return groups, max(1, min(steps, -(-wanted // groups)))
 
@@ -163,20 +198,22 @@ def _padded(problem: Contraction, axis: Axis) -> Contraction:
     return replace(problem, lhs=lhs, rhs=rhs, contracted=contracted)
 
 
-def pack(problem: Contraction, geometry: gemm.Geometry) -> Array:
-    """``[outer][panel][K / terms][2][terms / 2][16][2]``: for each matrix register, its pairs of terms of
-    sixteen columns."""
-    lane, terms = problem.right[-1], _terms_of(geometry)
+def pack(problem: Contraction, geometry: gemm.Geometry, form: Form) -> Array:
+    """``[outer][panel][K / terms][2][terms / group][16][group]``: for each matrix register, its groups of terms
+    of sixteen columns."""
+    lane, terms, group = problem.right[-1], form.terms_of(geometry), form.group
     outer = _outer(problem, geometry)
-    whole = np.asarray(dense(problem.rhs, (*outer, *geometry.order, lane)), np.float32)
+    whole = dense(problem.rhs, (*outer, *geometry.order, lane))
+    if form.dtype is BF16:
+        whole = np.asarray(whole, np.float32)
     n = whole.shape[-1]
     array = whole.reshape(-1, emit.known(geometry.k, 0), n)
     panels = -(-n // COLUMNS)
-    padded = np.zeros((*array.shape[:2], panels * COLUMNS), BF16.numpy)
+    padded = np.zeros((*array.shape[:2], panels * COLUMNS), form.dtype.numpy)
     padded[:, :, :n] = array
     split = padded.reshape(
-        len(array), -1, terms // 2, 2, panels, 2, LANES
-    )  # outer, k, pair, two, panel, register, column
+        len(array), -1, terms // group, group, panels, 2, LANES
+    )  # outer, k, group, term, panel, register, column
     return np.ascontiguousarray(split.transpose(0, 4, 1, 5, 2, 6, 3)).reshape(len(array), -1)
 
 
@@ -187,27 +224,31 @@ def _outer(problem: Contraction, geometry: gemm.Geometry) -> list[Axis]:
 def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> Lowered:
     """The kernel that rounds and copies, then the one that multiplies."""
     copied = chosen.values["copy"] == gemm.COPIED_BY_KERNEL
-    copy = _copy(problem, f"{name}_lhs")
-    moved = copy.moved() if copied else problem
-    problem = copy.problem if copied else problem
-    geometry = _geometry(moved)
-    rows = chosen.values["rows"]
-    slack = 2 * rows * geometry.row.strides[0]
-    constant = pack(problem, geometry)
+    return multiplied(problem, chosen, BF16_TERMS, _copy(problem, f"{name}_lhs") if copied else None, name)
+
+
+def multiplied(problem: Contraction, chosen: Schedule, form: Form, copy: copying.Copy | None, name: str) -> Lowered:
+    """The kernel that copies where there is a copy, then the one that multiplies."""
+    moved = problem if copy is None else copy.moved()
+    problem = problem if copy is None else copy.problem
+    geometry = geometry_of(moved)
+    constant = pack(problem, geometry, form)
     strides: dict[str, DimLike] = {}
     step = constant.shape[1]
     for axis in reversed(_outer(problem, geometry)):
         strides[axis.name] = step
         step *= emit.known(axis.extent, 1)
-    right = Access(f"{name}_rhs", BF16, 0, strides)
+    right = Access(f"{name}_rhs", form.dtype, 0, strides)
     panels = Panels(problem.right[-1].extent, COLUMNS, LANES, False)
     writer = _Kernel(moved, chosen, geometry, panels, right, strides, Names(), LANES, name)
-    kernel = writer.kernel((), [Buffer(moved.lhs.buffer, BF16)])
-    if not copied:
+    writer.form = form
+    kernel = writer.kernel((), [Buffer(moved.lhs.buffer, form.dtype)])
+    if copy is None:
         return Lowered([kernel], [], {f"{name}_rhs": constant})
+    slack = 2 * chosen.values["rows"] * geometry.row.strides[0]  # rows a last step reads beyond the end
     return Lowered(
         [copy.kernel(f"{name}_copy"), kernel],
-        [Temporary(f"{name}_lhs", BF16, copy.size + slack)],
+        [Temporary(f"{name}_lhs", form.dtype, copy.size + slack)],
         {f"{name}_rhs": constant},
     )
 
@@ -215,18 +256,21 @@ def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> 
 class _Kernel(gemm.TiledKernel):
     """The tiled kernel with steps on matrix registers instead of tiles of vectors."""
 
+    form: Form
+
     @property
     def _full_tiles(self) -> DimLike:
         return ceildiv(self.geometry.row.extent, 2 * self.values["rows"])
 
     def kernel(self, prologue: Body, buffers: list[Buffer]) -> Kernel:
         rows = self.values["rows"]
-        made = super().kernel((Matrix("configure", rows=rows, terms=self._terms_each), *prologue), buffers)
+        pairs = self._terms_each * self.form.dtype.itemsize // BF16.itemsize  # registers know bytes, not terms
+        made = super().kernel((Matrix("configure", rows=rows, terms=pairs), *prologue), buffers)
         return replace(made, body=(*made.body, Matrix("release")))
 
     @property
     def _terms_each(self) -> int:
-        return _terms_of(self.geometry)
+        return self.form.terms_of(self.geometry)
 
     @property
     def _row_axes(self) -> list[Axis]:
@@ -235,7 +279,7 @@ class _Kernel(gemm.TiledKernel):
         return [axes[a.name] for a in self.geometry.row.parts]
 
     def _spill(self) -> Body:
-        return (Tile("finished", F32, 2 * self.values["rows"] * COLUMNS),)
+        return (Tile("finished", self.problem.accumulate, 2 * self.values["rows"] * COLUMNS),)
 
     def _row_tiles(
         self, position: dict[str, DimLike], right: Right, column: DimLike, first: DimLike, count: DimLike,
@@ -291,7 +335,7 @@ class _Kernel(gemm.TiledKernel):
                 s for v in range(right.vectors)
                 for s in self.problem.epilogue.emit(
                     {**where, lane: column + v * LANES},
-                    Load("finished", i * COLUMNS + v * LANES, VType(F32, LANES)), LANES,
+                    Load("finished", i * COLUMNS + v * LANES, VType(self.problem.accumulate, LANES)), LANES,
                     right.count if v == right.vectors - 1 else None,
                 )
             )  # fmt: skip
@@ -331,11 +375,11 @@ class _Kernel(gemm.TiledKernel):
                 0,
                 right.access.buffer,
                 right.base + term * COLUMNS + j * (self._terms_each * LANES),
-                COLUMNS,
+                LANES * self.form.group,
             )
             for j in range(right.vectors)
         ]
         for i in range(registers):
             body.append(Matrix("load", (4 + i,), 0, lhs, at + i * rows * stride, stride))
-            body += [Matrix("multiply", (2 * i + j, 4 + i, 6 + j)) for j in range(right.vectors)]
+            body += [Matrix(self.form.multiply, (2 * i + j, 4 + i, 6 + j)) for j in range(right.vectors)]
         return tuple(body)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vitrify.errors import InvalidArgumentError
 from vitrify.lower.contract import (
     amx,
+    amx_int8,
     depthwise,
     dot,
     dpbf16,
@@ -34,6 +35,7 @@ class Template:
 
 TEMPLATES: dict[str, Template] = {
     "amx": Template(amx.schedule, amx.lower),
+    "amx_int8": Template(amx_int8.schedule, amx_int8.lower),
     "depthwise": Template(depthwise.schedule, depthwise.lower),
     "dpbf16": Template(dpbf16.schedule, dpbf16.lower),
     "int8": Template(int8.schedule, int8.lower),

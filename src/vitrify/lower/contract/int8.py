@@ -10,7 +10,7 @@ the tiled template lowers a problem over lanes. Parameters are those of :mod:`ge
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -57,26 +57,33 @@ def schedule(problem: Contraction, target: Target) -> Schedule | None:
         return None
     if problem.right[-1].name not in problem.rhs.strides:
         return None
-    copy = _copy(problem, form, "copy")
+    copy = copy_of(problem, "copy", form.dtype, _whole_lanes(form), form.flipped)
     grouped = None if copy is None else _grouped(copy.moved(), form)
     found = None if grouped is None else gemm_schedule.estimate(grouped, target)
     return None if found is None else replace(found[1], template="int8")
 
 
-def _copy(problem: Contraction, form: Form, buffer: str) -> copying.Copy | None:
-    """The left operand with the terms of a lane side by side; None where they do not get there."""
+def _whole_lanes(form: Form) -> Callable[[int], int]:
+    return lambda count: -(-count // form.terms) * form.terms
+
+
+def copy_of(
+    problem: Contraction, buffer: str, dtype: DType, whole: Callable[[int], int], flipped: bool = False
+) -> copying.Copy | None:
+    """The left operand with neighbouring terms side by side, ``whole(n)`` of them where there are n; None where
+    they do not get there. In U8 it is the bits of either type, ``flipped`` with their sign bits turned."""
     lhs = problem.lhs
-    if form.dtype is U8:  # the bits of either type
-        lhs = replace(lhs, dtype=U8, fill=(int(lhs.fill) & 255) ^ (128 if form.flipped else 0))
+    if dtype is U8:
+        lhs = replace(lhs, dtype=U8, fill=(int(lhs.fill) & 255) ^ (128 if flipped else 0))
     inner = _inner(problem)
     if inner is None:
         return None
-    padded = _padded(replace(problem, lhs=lhs), inner, form.terms)
+    padded = _padded(replace(problem, lhs=lhs), inner, whole(emit.known(inner.extent, 1)))
     apart = lhs.strides.get(inner.name, 0) != 1
     if copying.coordinates(padded.lhs, (*padded.batch, *padded.left, *padded.contracted)) is None:
         return None
-    copy = copying.Copy.of(padded, buffer, form.dtype, inner.name if apart else None)
-    return replace(copy, flipped=form.flipped)
+    copy = copying.Copy.of(padded, buffer, dtype, inner.name if apart else None)
+    return replace(copy, flipped=flipped)
 
 
 def _inner(problem: Contraction) -> Axis | None:
@@ -96,12 +103,12 @@ def _inner(problem: Contraction) -> Axis | None:
     return found
 
 
-def _padded(problem: Contraction, axis: Axis, terms: int) -> Contraction:
-    """The problem with zero weights after the axis' last term, so that lanes are whole."""
+def _padded(problem: Contraction, axis: Axis, whole: int) -> Contraction:
+    """The problem with zero weights after the axis' last term, ``whole`` in all."""
     count = emit.known(axis.extent, 1)
-    if count % terms == 0:
+    if count == whole:
         return problem
-    more = Axis(axis.name, -(-count // terms) * terms)
+    more = Axis(axis.name, whole)
     bound = Bound(0, {axis.name: 1}, count)
     lhs = replace(problem.lhs, bounds=(*problem.lhs.bounds, bound))
     rhs = replace(problem.rhs, bounds=(bound,), fill=0)
@@ -191,7 +198,10 @@ def _correction(problem: Contraction) -> tuple[Array, dict[str, DimLike]]:
 def lower(problem: Contraction, target: Target, chosen: Schedule, name: str) -> Lowered:
     """The kernel that copies, then the tiled one. ValueError where terms do not share lanes."""
     form = Form.of(problem, target)
-    copy = None if form is None else _copy(problem, form, f"{name}_lhs")
+    copy = (
+        None if form is None
+        else copy_of(problem, f"{name}_lhs", form.dtype, _whole_lanes(form), form.flipped)
+    )  # fmt: skip
     grouped = None if form is None or copy is None else _grouped(copy.moved(), form)
     if form is None or copy is None or grouped is None:
         raise ValueError("int8 takes small integers whose terms lie together")

@@ -16,6 +16,7 @@ from vitrify.rewrite.facts import as_dim, element, known_array, number, same_cou
 from vitrify.rewrite.rewriter import Results, Rewriter, rule
 
 _SMALL = 4096  # elements that may always become a constant
+_LARGE = 1 << 24  # elements above which folding makes no more of them, and reads no more than are stored
 _WORK = 1 << 31  # multiplications that folding a contraction may take
 
 
@@ -46,7 +47,10 @@ def evaluate_constants(rw: Rewriter, op: Op, inputs: tuple[Value, ...]) -> Resul
     (result,) = op.infer([v.type for v in inputs])
     if not is_static(result.shape):
         return None
-    if prod(static(result.shape)) > max(_SMALL, 2 * sum(map(stored_elements, inputs))):
+    stored = sum(map(stored_elements, dict.fromkeys(inputs)))
+    if prod(static(result.shape)) > max(_SMALL, min(2 * stored, max(stored, _LARGE))):
+        return None
+    if sum(a.size for a in known) > max(stored, _LARGE):  # one number, repeated beyond what can be gone through
         return None
     if isinstance(op, g.Contract) and prod(static(result.shape)) * prod(known[0].shape) > _WORK:
         return None

@@ -35,6 +35,7 @@ enum {
     VT_ERR_TIME = 14,        /* the run took longer than it may; the low word has the milliseconds */
     VT_ERR_STOPPED = 15,     /* the caller asked for the run to end */
 };
+#define VT_ERR_DIMS ((vt_status)VT_ERR_SHAPE << 32 | UINT32_MAX) /* of the inputs, at no node */
 
 /* A process-wide pool. Runs tasks 0..tasks-1 on the caller and at most `threads - 1` workers and
  * returns when all are done; when the pool is busy with another caller, runs them all inline.
@@ -118,10 +119,8 @@ int vt_guard_ask(vt_run *run, int64_t node); /* whether the run is to end; its s
     VT_STOPS(r);         \
     if (__builtin_expect(--(r)->guard.left < 0, 0) && vt_guard_ask(r, node)) return
 
-/* A dim of an input: >= 0 a constant; < 0 names dim -1 - d, bound by its first appearance and
- * checked at every later one. A dim that is an expression is left to vt_model.check. */
-#define VT_DIM_UNCHECKED INT64_MIN
-
+/* A dim of an input: >= 0 a constant; < 0 names dim -1 - d, bound by its first appearance and checked at every later
+ * one. vt_model.check compares those that stand for an expression with its value. */
 typedef struct vt_arg {
     const char *name;
     int32_t dtype; /* code of vitrify.ir.dtypes, = index in its table */

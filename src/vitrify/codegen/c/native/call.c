@@ -163,7 +163,6 @@ static inline vt_object *type_of(const vt_python *py, vt_object *object) {
 static int dims_match(const vt_arg *arg, const intptr_t *dims, int64_t *bound) {
     for (int32_t i = 0; i < arg->rank; i++) {
         int64_t want = arg->dims[i], have = dims[i];
-        if (want == VT_DIM_UNCHECKED) continue;
         if (want < 0) {
             int64_t *slot = &bound[-1 - want];
             if (*slot < 0) *slot = have;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, isfinite
 
 import numpy as np
 
@@ -85,6 +85,10 @@ def range_(n: Call) -> Value:
 
 
 def _count(n: Call) -> DimLike:
+    for index, name in enumerate(("start", "limit", "delta")):
+        shape = n.tensor(index).shape
+        single = all(size == 1 for size in shape if isinstance(size, int))
+        n.check(single, f"{name} has shape {list(map(str, shape))}, not one element")
     held = [n.contents(i) for i in range(3)]
     if all(h is not None for h in held):
         start, limit, delta = (h.reshape(-1)[0] for h in held if h is not None)
@@ -95,6 +99,7 @@ def _count(n: Call) -> DimLike:
     if all(a is not None for a in arrays):
         first, last, step = (float(a.reshape(())) for a in arrays if a is not None)
         n.check(step != 0, "delta is 0")
+        n.check(isfinite(first) and isfinite(last) and isfinite(step), f"counts from {first} to {last} by {step}")
         return max(0, ceil((last - first) / step))
     start_value, limit_value, delta_value = (n.b.reshape(n.value(i), ()) for i in range(3))
     if start_value.dtype.is_float:
@@ -124,6 +129,8 @@ def _integer_steps(n: Call, start: Value, limit: Value, delta: Value) -> Value:
 
 @symbolic("Range", since=11)
 def range_contents(n: Call, start: Contents, limit: Contents, delta: Contents) -> Contents | None:
+    if any(c.size != 1 for c in (start, limit, delta)):
+        return None  # which the op's rule refuses
     first, last, step = (c.reshape(-1)[0] for c in (start, limit, delta))
     if any(isinstance(v, Dim) for v in (first, last, step)):
         return None
@@ -141,5 +148,7 @@ def eye_like(n: Call) -> Value:
     dtype = dtype_of(n.attributes.integer("dtype")) if "dtype" in n.attributes else x.dtype
     if dtype is None:
         n.unsupported("the dtype")
-    shifted = n.map("add", n.b.iota(x.shape, 0), n.b.constant(n.attributes.integer("k", 0), I64))
+    offset = n.attributes.integer("k", 0)
+    offset = min(max(offset, -(2**62)), 2**62)  # beyond all axes either way, and no sum overflows
+    shifted = n.map("add", n.b.iota(x.shape, 0), n.b.constant(offset, I64))
     return n.b.cast(n.b.map("eq", shifted, n.b.iota(x.shape, 1)), dtype)

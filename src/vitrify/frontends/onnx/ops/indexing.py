@@ -92,6 +92,7 @@ def one_hot(n: Call) -> Value:
     depth = n.dims(1)
     if depth is None:
         held = n.constant(1)
+        n.check(held is None or bool(np.isfinite(held).all()), "depth is no number")
         depth = [n.bind(n.value(1)) if held is None else int(held.reshape(-1)[0])]
     axis = n.axis(n.attributes.integer("axis", -1), indices.rank + 1)
     wide = n.b.cast(indices, I64)

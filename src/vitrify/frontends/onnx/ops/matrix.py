@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.registry import op
 from vitrify.ir.dims import Shape
-from vitrify.ir.dtypes import DType
+from vitrify.ir.dtypes import F64, DType
 from vitrify.ir.graph import Value
 
 
@@ -55,6 +55,13 @@ def matmul(n: Call) -> Value:
     return matmul_of(n, n.value(0), n.value(1))
 
 
+def _scaled(n: Call, x: Value, factor: float) -> Value:
+    """Integers times a factor that is none are scaled as floats and truncated, as ONNX's reference does."""
+    if x.dtype.is_float or factor.is_integer():
+        return n.map("mul", x, n.number(factor if x.dtype.is_float else int(factor), x))
+    return n.b.cast(n.map("mul", n.b.cast(x, F64), n.b.constant(factor, F64)), x.dtype)
+
+
 def gemm_of(n: Call) -> Value:
     """``alpha * A' * B' + beta * C``; transposition is a choice of the contracted axes."""
     a, b = n.value(0), n.value(1)
@@ -67,14 +74,14 @@ def gemm_of(n: Call) -> Value:
         a = n.match_axis(a, over_a, b.shape[over_b])
     out = n.b.contract(a, b, over=([over_a], [over_b]))
     if alpha != 1:
-        out = n.map("mul", out, n.number(alpha if out.dtype.is_float else int(alpha), out))
+        out = _scaled(n, out, alpha)
     c = n.optional(2)
     if c is None or beta == 0:
         return out
     n.check(broadcast or c.rank == 2, f"{c.type} does not broadcast (broadcast=0)")
     n.check(c.rank <= 2, f"{c.type} does not broadcast to {out.type}")
     if beta != 1:
-        c = n.map("mul", c, n.number(beta if c.dtype.is_float else int(beta), c))
+        c = _scaled(n, c, beta)
     return n.b.map("add", out, n.expand(c, out.shape))
 
 

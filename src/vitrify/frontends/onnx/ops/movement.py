@@ -137,6 +137,9 @@ def trilu(n: Call) -> Value:
     upper = n.attributes.flag("upper", True)
     rows, columns = n.b.iota(x.shape[-2:], 0), n.b.iota(x.shape[-2:], 1)
     if n.has(1):
-        rows = n.map("add", rows, n.b.reshape(n.value(1), ()))
+        size = x.shape[-1], x.shape[-2]  # all diagonals farther out keep, or drop, everything
+        most, least = n.b.dim(size[0]), n.map("neg", n.b.dim(size[1]))
+        offset = n.map("max", n.map("min", n.b.reshape(n.value(1), ()), most), least)
+        rows = n.map("add", rows, offset)
     keep = n.b.map("ge" if upper else "le", columns, rows)
     return n.map("where", keep, x, n.number(0, x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -43,17 +44,48 @@ def _windows(n: Call, x: Value, s: Spatial, value: float | int) -> Value:
     return n.b.window(padded(n, x, s, value), range(1, s.rank + 1), s.kernel, s.strides, s.dilations)
 
 
+def _combined(n: Call, combiner: str, x: Value, s: Spatial, border: float | int) -> Value:
+    """The elements of each window combined: [N, *S, C] to [N, *O, C]. Axis by axis where windows overlap so much that
+    this is less work; not for sums of narrow floats, which would be rounded in between."""
+    rounded = combiner == "sum" and x.dtype.is_float and x.dtype.bits < 32
+    if rounded or not _worth_parting(x.shape[1:-1], s):
+        seen = _windows(n, x, s, border)
+        return n.b.reduce(combiner, seen, range(s.rank + 2, seen.rank))
+    for i in range(s.rank):
+        low, high = ([side[i] if a == i + 1 else 0 for a in range(x.rank)] for side in (s.low, s.high))
+        framed = n.b.pad(x, low, high, border)
+        seen = n.b.window(framed, [i + 1], [s.kernel[i]], [s.strides[i]], [s.dilations[i]])
+        x = n.b.reduce(combiner, seen, [x.rank])
+    return x
+
+
+def _worth_parting(sizes: Sequence[DimLike], s: Spatial) -> bool:
+    """Whether windows combined along one axis after the other take much less work than all at once."""
+    before = [size if isinstance(size, int) else SYMBOLIC for size in sizes]
+    pads = [sum(p if isinstance(p, int) else 0 for p in pair) for pair in zip(s.low, s.high, strict=True)]
+    after = [
+        (size + pad - (k - 1) * d - 1) // stride + 1
+        for size, pad, k, stride, d in zip(before, pads, s.kernel, s.strides, s.dilations, strict=True)
+    ]
+    parted = sum(prod((*after[: i + 1], *before[i + 1 :])) * k for i, k in enumerate(s.kernel))
+    return s.rank > 1 and min(s.kernel) > 1 and PARTING * parted <= prod(after) * prod(s.kernel)
+
+
+SYMBOLIC = 64  # what a symbolic size is taken for
+PARTING = 1.6  # an operation more, for what is stored and loaded in between
+
+
 @op("MaxPool")
 def max_pool(n: Call) -> Sequence[Result]:
     x = n.value(0)
     column_major = n.attributes.flag("storage_order")
     _, s = _spatial(n, x)
-    seen = _windows(n, channels_last(n, x), s, x.dtype.min())
-    over = range(s.rank + 2, seen.rank)
-    out = channels_first(n, n.b.reduce("max", seen, over))
+    planes = channels_last(n, x)
     if n.wanted[1:2] != [True]:
-        return [out]
-    return [out, channels_first(n, _indices(n, x, seen, s, column_major))]
+        return [channels_first(n, _combined(n, "max", planes, s, x.dtype.min()))]
+    seen = _windows(n, planes, s, x.dtype.min())
+    out = n.b.reduce("max", seen, range(s.rank + 2, seen.rank))
+    return [channels_first(n, out), channels_first(n, _indices(n, x, seen, s, column_major))]
 
 
 def _indices(n: Call, x: Value, seen: Value, s: Spatial, column_major: bool) -> Value:
@@ -92,12 +124,7 @@ def sums_and_counts(n: Call, x: Value) -> tuple[Value, Value]:
     """Of x [N, C, *S] the sums of its windows [N, *O, C], and how many elements each covers, to broadcast."""
     include = n.attributes.flag("count_include_pad")
     plain, s = _spatial(n, x)
-    return _window_sum(n, channels_last(n, x), s), _count(n, x, plain, s, include)
-
-
-def _window_sum(n: Call, x: Value, s: Spatial) -> Value:
-    seen = _windows(n, x, s, 0)
-    return n.b.reduce("sum", seen, range(s.rank + 2, seen.rank))
+    return _combined(n, "sum", channels_last(n, x), s, 0), _count(n, x, plain, s, include)
 
 
 def _count(n: Call, x: Value, plain: Spatial, s: Spatial, include: bool) -> Value:
@@ -140,7 +167,7 @@ def lp_pool(n: Call) -> Value:
     order = float(n.attributes.integer("p", 2)) if n.opset >= 2 else n.attributes.number("p", 2.0)
     _, s = _spatial(n, x)
     powers = power_of(n, n.b.map("abs", channels_last(n, x)), order)
-    return channels_first(n, power_of(n, _window_sum(n, powers, s), 1 / order))
+    return channels_first(n, power_of(n, _combined(n, "sum", powers, s, 0), 1 / order))
 
 
 def power_of(n: Call, x: Value, exponent: float) -> Value:

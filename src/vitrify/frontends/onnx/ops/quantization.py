@@ -172,6 +172,8 @@ def centred(n: Call, index: int, zero: int, axis: int, *, widen: bool = False) -
     array, points = n.constant(index), n.constant(zero)
     if array is not None and points is not None and all(isinstance(d, int) for d in shape):
         sizes = tuple(int(d) for d in shape if isinstance(d, int))
+        fitting = all(size in (1, d) for size, d in zip(sizes, array.shape, strict=True)) if sizes else True
+        n.check(fitting, f"a zero point of {point.type} for {x.type}")
         difference = array.astype(np.int16) - points.astype(np.int16).reshape(sizes)
         fits = not difference.size or (difference.min() >= -128 and difference.max() <= 127)
         if fits or widen:

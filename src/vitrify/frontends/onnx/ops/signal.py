@@ -184,7 +184,9 @@ def dft(n: Call) -> Value:
     if n.opset < 20:
         axis = n.attributes.integer("axis", 1)
     else:
-        (axis,) = n.integers(2, "axis") or [-2]
+        axes = n.integers(2, "axis") if n.has(2) else [-2]
+        n.check(axes is not None and len(axes) == 1, f"axis has shape {n.tensor(2).shape if n.has(2) else ()}")
+        (axis,) = axes or [-2]
     axis = n.axis(axis, x.rank)
     n.check(axis < x.rank - 1, f"axis {axis} of {x.type} is that of real and imaginary parts")
     inverse, onesided = n.attributes.flag("inverse"), n.attributes.flag("onesided")

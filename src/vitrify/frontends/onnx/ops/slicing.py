@@ -198,6 +198,7 @@ def _constant_border(n: Call, x: Value, low: list[DimLike], high: list[DimLike])
         value = 0
     else:
         held = n.constant(2)
+        n.check(held is None or held.size == 1, f"the value of the border is {n.tensor(2).shape}, not one element")
         value = None if held is None else held.reshape(()).item()
     if value is not None:
         return n.b.pad(x, low, high, bool(value) if x.dtype.is_bool else value if x.dtype.is_float else int(value))
