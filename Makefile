@@ -17,7 +17,7 @@ test: $(VENV)/.dev  ## the tests that take seconds
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-all: $(VENV)/.all  ## all tests
-	$(BIN)/python -m pytest -q -n $(WORKERS) --runslow
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --runslow
 
 lint: $(VENV)/.dev  ## style, types, and which package may import which
 	$(BIN)/ruff check .

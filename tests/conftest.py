@@ -24,8 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="record generated C anew")
 
 
+def minutes(item: pytest.Item) -> float:
+    """What the test's ``slow(minutes=…)`` says that it takes."""
+    return max((float(mark.kwargs.get("minutes", 0)) for mark in item.iter_markers("slow")), default=0)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--runslow"):
+        items.sort(key=minutes, reverse=True)  # nothing long is left for the end, where one worker would have it
         return
     skip = pytest.mark.skip(reason="slow: pass --runslow")
     for item in items:

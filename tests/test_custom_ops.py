@@ -487,7 +487,7 @@ def test_c_runs_where_nobody_knows_the_op(tmp_path: Path) -> None:
     define(c=True).unregister()
     define(c=True)
     artifact = vitrify.compile(model())
-    assert "ATTR_limit" in artifact.manifest.user_ops[0].c_source
+    assert "ATTR_limit" in artifact.manifest.custom_calls[0].c_source
     artifact.save(tmp_path / "m.vit")
     np.save(tmp_path / "x.npy", X)
     names = [str(tmp_path / n) for n in ("m.vit", "x.npy", "y.npy")]

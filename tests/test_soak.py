@@ -117,6 +117,6 @@ def test_a_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(6, tmp_path, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=10)
 def test_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(SECONDS, tmp_path, monkeypatch)

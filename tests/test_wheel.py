@@ -126,7 +126,7 @@ def test_without_extras(built: dict[str, Path], work: Path) -> None:
     assert "pip install" in run(work / "env" / "bin" / "vitrify", "--help", folder=work, fails=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_with_the_compiler(built: dict[str, Path], work: Path) -> None:
     python = environment(work, f"{built['wheel']}[compile]")
     run(python, "-W", "error", "-c", COMPILED, folder=work)

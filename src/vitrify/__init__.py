@@ -73,6 +73,7 @@ _EXPORTS = {
     "BindingError": "errors",
     "TerminatedError": "errors",
     "RunLimitError": "errors",
+    "DeclaredShapeWarning": "errors",
     "LoadCancelledError": "errors",
     "Fail": "errors",
     "InvalidArgument": "errors",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from vitrify.errors import BindingError as BindingError
     from vitrify.errors import CacheError as CacheError
     from vitrify.errors import CustomOpError as CustomOpError
+    from vitrify.errors import DeclaredShapeWarning as DeclaredShapeWarning
     from vitrify.errors import DivisionError as DivisionError
     from vitrify.errors import EngineError as EngineError
     from vitrify.errors import EPFail as EPFail

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrify.artifact.loading import Artifact
+from vitrify.artifact.manifest import CustomCall as ManifestCall
 from vitrify.artifact.manifest import Host, Kernel, Manifest, Meta, Node, Port, Slot
 from vitrify.artifact.manifest import Target as ManifestTarget
-from vitrify.artifact.manifest import UserOp as ManifestOp
 from vitrify.artifact.writing import write_artifact
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
@@ -22,7 +22,7 @@ from vitrify.ir.dims import INT64_MAX, Dim, DimLike, maximum, substitute
 from vitrify.ir.graph import Graph
 from vitrify.lower.build import LowerOptions
 from vitrify.lower.contract import amx_int8
-from vitrify.lower.loop import UserOp
+from vitrify.lower.loop import CustomCall
 from vitrify.lower.model import lower_model
 from vitrify.lower.plan import Plan, Shared, Variant, Weights
 from vitrify.lower.plan_text import plan_text
@@ -67,15 +67,15 @@ class Graphs:
 
 def compile_payload(
     graphs: Graphs, target: Target, options: CompileOptions, compiler: Compiler, debug: Debug,
-    nodes: dict[str, int], user_ops: dict[UserOp, int], progress: Progress | None = None,
+    nodes: dict[str, int], custom_calls: dict[CustomCall, int], progress: Progress | None = None,
 ) -> Payload:  # fmt: skip
-    """The optimised graphs as native code for one target; ``nodes`` is the table that failures name, ``user_ops``
-    that of the user's ops."""
+    """The optimised graphs as native code for one target; ``nodes`` is the table that failures name, ``custom_calls``
+    that of the custom ops' forms."""
     level = options.optimization_level
     lowering = LowerOptions(
         level >= Level.EXTENDED, level >= Level.ALL, options.accurate, options.bf16, options.reuse_memory
     )
-    shared = Shared(nodes=nodes, user_ops=user_ops)
+    shared = Shared(nodes=nodes, custom_calls=custom_calls)
     with debug.stage(f"lowering for {target.name}"):
         plan = lower_model(graphs.general, target, lowering, shared)
         variants = [
@@ -199,9 +199,10 @@ def build_artifact(
     names = options.resolved_targets()
     compiler = compiler or Compiler()
     nodes: dict[str, int] = {}
-    user_ops: dict[UserOp, int] = {}
+    custom_calls: dict[CustomCall, int] = {}
+    tables = nodes, custom_calls
     payloads = [
-        compile_payload(graphs, resolve_target(n), options, compiler, debug, nodes, user_ops, progress) for n in names
+        compile_payload(graphs, resolve_target(n), options, compiler, debug, *tables, progress) for n in names
     ]
     files: dict[str, bytes] = {}
     for payload in payloads:
@@ -209,7 +210,7 @@ def build_artifact(
         if payload.weights is not None:
             files[_file("weights", payload.target, "bin")] = payload.weights
     manifest = _manifest(graph, payloads, nodes, meta or Meta(graph_name=graph.name), __version__)
-    manifest = manifest._replace(host=host, user_ops=tuple(map(_manifest_op, user_ops)))
+    manifest = manifest._replace(host=host, custom_calls=tuple(map(_manifest_call, custom_calls)))
     return write_artifact(path, manifest, files, replace=replace)
 
 
@@ -235,12 +236,12 @@ def _manifest(
     )
 
 
-def _manifest_op(op: UserOp) -> ManifestOp:
+def _manifest_call(op: CustomCall) -> ManifestCall:
     arguments, results = (
         tuple(None if slot is None else Slot(slot[0].name, slot[1]) for slot in slots)
         for slots in (op.arguments, op.results)
     )
-    return ManifestOp(
+    return ManifestCall(
         op.label, op.version, op.digest, op.origin, op.attributes, arguments,
         tuple(slot for slot in results if slot is not None), op.c_source,
     )  # fmt: skip

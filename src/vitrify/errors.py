@@ -185,6 +185,11 @@ class ToolchainError(VitrifyError, EngineError, Fail):
     failed; the message carries its diagnostics."""
 
 
+class DeclaredShapeWarning(UserWarning):
+    """A model declares a shape of an output or of a value inside that its nodes do not give; theirs is used, as
+    onnxruntime does."""
+
+
 class ArtifactError(VitrifyError, NoModel, InvalidProtobuf, Fail):
     """An artifact is damaged, incomplete, or not one at all. ``path`` is where it lies, if that is known; ``code``
     is the exit status of the command line for errors of the class."""

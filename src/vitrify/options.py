@@ -79,6 +79,8 @@ class CompileOptions:
     cache_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.targets, (str, Sequence)):
+            raise _refused("targets", "a name, or a list of names", self.targets)
         targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
         object.__setattr__(self, "targets", targets)
         for target in targets:
@@ -96,6 +98,8 @@ class CompileOptions:
         _check_shapes(self.input_shapes, _is_stated)
         _check_overrides(self.dim_overrides)
         object.__setattr__(self, "input_values", _arrays(self.input_values))
+        if not isinstance(self.specialize, Sequence):
+            raise _refused("specialize", "a list of dims by the inputs' names", self.specialize)
         for shapes in self.specialize:
             _check_shapes(shapes)
         if self.batch_invariant and self.specialize:
@@ -191,7 +195,12 @@ def _check_overrides(overrides: object) -> None:
 def _arrays(values: object) -> dict[str, np.ndarray[Any, Any]]:
     if not isinstance(values, Mapping):
         raise _refused("input_values", "arrays by the inputs' names", values)
-    arrays = {str(name): np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in values.items()}
+    arrays = {}
+    for name, value in values.items():
+        try:
+            arrays[str(name)] = np.ascontiguousarray(value).reshape(np.shape(value))
+        except (ValueError, TypeError):  # lists of different lengths
+            raise _refused(f"input_values[{name!r}]", "an array, or nested lists of one shape", value) from None
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf" or array.size > MOST_VALUES:
             raise _refused(f"input_values[{name!r}]", f"at most {MOST_VALUES} numbers", array)

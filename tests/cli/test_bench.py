@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import vitrify
+from vitrify.benchmark import processes
 from vitrify.benchmark.engines import ENGINES
 from vitrify.cli import main
 
@@ -154,7 +155,26 @@ def test_shapes_that_follow_fed_values(tmp_path: Path, model: Path, capsys: pyte
     assert {row["engine"] for row in found["memory"]} >= {"vitrify", "onnxruntime"}
 
 
-def test_dims_come_from_what_is_given(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_types_that_numpy_lacks(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.BFLOAT16, [8, 8]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "x"], ["y"])], "g", [x], [y])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "b.onnx")
+    found = as_json(capsys, "bench", tmp_path / "b.onnx", *QUICK)
+    assert found["inputs"][0]["dtype"] == "bfloat16" and "vitrify" in {row["engine"] for row in found["memory"]}
+    assert all(o["tolerance"] == 4 * 2**-7 for a in found["agreements"] for o in a["outputs"])
+
+
+def test_a_process_that_fails(
+    model: Path, alone: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(processes._SESSIONS, "vitrify", "raise SystemExit('gone')")
+    assert main(["bench", str(model), *QUICK]) == 1
+    assert "VitrifyError: vitrify has no result in a process of its own; got gone" in capsys.readouterr().err
+
+
+def test_dims_come_from_what_is_given(
+    model: Path, tmp_path: Path, alone: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.save(tmp_path / "x.npy", np.ones((1, 4), np.float32))
     found = as_json(capsys, "bench", model, "-i", f"x={tmp_path / 'x.npy'}", *QUICK, "--fresh")
     assert found["defaults"] == {} and found["model"]["compile_seconds"] > 0

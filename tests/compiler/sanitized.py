@@ -115,7 +115,7 @@ def watched(compiler: Compiler) -> None:
             raise AssertionError("the run did not end")
 
 
-def user_ops(compiler: Compiler) -> None:
+def custom_calls(compiler: Compiler) -> None:
     """Custom ops in C and in Python, between kernels and alone over inputs and outputs of exactly their size."""
     m = Model()
     x = m.input(sample(F32, (3, 5)), (Dim.symbol("n"), 5))
@@ -133,7 +133,7 @@ def main(number: int, count: int) -> int:
     gathers(compiler)
     sorts(compiler)
     watched(compiler)
-    user_ops(compiler)
+    custom_calls(compiler)
     done = 0
 
     def run(case: test_random.Case) -> None:

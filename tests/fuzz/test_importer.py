@@ -22,7 +22,7 @@ def test_a_fixed_sample() -> None:
     check(campaign.run(0, 0, 1, 1200, 200, 60), 600)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=5)
 def test_more_of_them() -> None:
     seed = int.from_bytes(os.urandom(4))
     check(campaign.run(seed, 0, 1, 10**9, SECONDS, 50), SECONDS)

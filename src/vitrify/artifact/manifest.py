@@ -149,8 +149,8 @@ class Slot(NamedTuple):
     rank: int
 
 
-class UserOp(NamedTuple):
-    """An op of the user, for arguments (None: left out) and results of these forms. With ``c_source`` it is in the
+class CustomCall(NamedTuple):
+    """A custom op for arguments (None: left out) and results of these forms. With ``c_source`` it is in the
     payload; without, sessions call what the process has registered as ``domain::name`` in this version with a
     signature of this digest, as the Python module ``origin`` does. ``attributes`` are JSON."""
 
@@ -167,7 +167,7 @@ class UserOp(NamedTuple):
 class Manifest(NamedTuple):
     """Everything about an artifact but the bytes of its files. ``abi`` is the digest of the interface between
     payload and runtime. ``host`` is None where all inputs and outputs are the plan's own. The plan names
-    ``user_ops`` by number."""
+    ``custom_calls`` by number."""
 
     vitrify: str
     abi: str
@@ -178,7 +178,7 @@ class Manifest(NamedTuple):
     nodes: tuple[Node, ...] = ()
     files: Mapping[str, FileEntry] = {}
     host: Host | None = None
-    user_ops: tuple[UserOp, ...] = ()
+    custom_calls: tuple[CustomCall, ...] = ()
 
 
 def _amount(value: Any, where: str) -> Amount:
@@ -296,8 +296,8 @@ _host = s.record(
     feeds=s.several(s.count), epilogue=s.several(_step), results=s.several(s.count),
 )  # fmt: skip
 _slot = s.record(Slot, dtype=_dtype, rank=s.count)
-_user_op = s.record(
-    UserOp, label=_label, version=s.count, digest=s.digest, origin=s.text, attributes=_object_text,
+_custom_call = s.record(
+    CustomCall, label=_label, version=s.count, digest=s.digest, origin=s.text, attributes=_object_text,
     arguments=s.several(s.optional(_slot)), results=s.several(_slot), c_source=s.text,
 )  # fmt: skip
 _file = s.record(FileEntry, size=s.count, sha256=s.digest, crc32=_crc, role=s.one_of(*ROLES))
@@ -309,7 +309,7 @@ _outer = s.record(
 _details = s.record(
     lambda *members: members,
     meta=_meta, nodes=s.several(s.record(Node, name=s.text, op=s.text)), host=s.optional(_host),
-    user_ops=s.several(_user_op), kernels=s.several(s.several(_kernel)),
+    custom_calls=s.several(_custom_call), kernels=s.several(s.several(_kernel)),
 )  # fmt: skip
 
 
@@ -406,7 +406,7 @@ def encode_details(manifest: Manifest) -> bytes:
     encoded = canonical.dumps(
         {
             "meta": _plain(manifest.meta), "nodes": _plain(manifest.nodes), "host": _plain(manifest.host),
-            "user_ops": _plain(manifest.user_ops),
+            "custom_calls": _plain(manifest.custom_calls),
             "kernels": [_plain(target.kernels) for target in manifest.targets],
         }
     )  # fmt: skip
@@ -435,11 +435,11 @@ def parse(encoded: bytes, details: Callable[[FileEntry], bytes]) -> Manifest:
     if DETAILS not in files:
         raise _refuse("manifest.files", DETAILS, sorted(files))
     document = canonical.loads(details(files[DETAILS]), what=DETAILS, limit=MAX_DETAILS)
-    meta, nodes, host, user_ops, kernels = _details(document, "details")
+    meta, nodes, host, custom_calls, kernels = _details(document, "details")
     if len(kernels) != len(targets):
         raise _refuse("details.kernels", f"kernels of {len(targets)} targets", len(kernels))
     targets = tuple(target._replace(kernels=own) for target, own in zip(targets, kernels, strict=True))
-    manifest = Manifest(vitrify, abi, meta, inputs, outputs, targets, nodes, files, host, user_ops)
+    manifest = Manifest(vitrify, abi, meta, inputs, outputs, targets, nodes, files, host, custom_calls)
     _check(manifest)
     return manifest
 

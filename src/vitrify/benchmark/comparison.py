@@ -132,7 +132,7 @@ def compare(
     inputs of the feed that the artifact holds as constants. ``told`` hears what is being done.
 
     Raises what a session of the artifact raises, InvalidArgumentError for arguments that mean nothing, and
-    RuntimeError where Vitrify fails in a process of its own. What a peer raises is in ``absent``.
+    VitrifyError where Vitrify fails in a process of its own. What a peer raises is in ``absent``.
     """
     for name, counts in (("threads", threads), ("callers", callers)):
         if not counts and name == "threads":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrify.errors import VitrifyError
+
 # Programs as short as a user's can be: what they import and how long that takes is part of what is measured.
 # One .npy for each input: reading a zip file would import more than either engine does.
 _PRELUDE = """
@@ -23,6 +24,11 @@ import numpy as np
 model, threads, bf16, *inputs = sys.argv[1:]
 threads, bf16 = int(threads), bf16 == "bf16"
 feed = {name: np.load(file) for name, file in zip(inputs[::2], inputs[1::2])}
+for name, file in zip(inputs[::2], inputs[1::2]):
+    kind = file.split(".")[-2]
+    if feed[name].dtype.name != kind:  # NumPy's files keep the bits of types that it lacks
+        import ml_dtypes
+        feed[name] = feed[name].view(getattr(ml_dtypes, kind))
 start = time.perf_counter()
 """
 _SESSIONS = {
@@ -98,8 +104,9 @@ class Processes:
             self._models[engine] = model
         self._files: dict[str, str] = {}
         for index, (name, array) in enumerate(inputs.items()):
-            np.save(folder / f"{index}.npy", array)
-            self._files[name] = str(folder / f"{index}.npy")
+            file = folder / f"{index}.{array.dtype.name}.npy"
+            np.save(file, array)
+            self._files[name] = str(file)
         self._settings = [str(threads), "bf16" if bf16 else "f32"]
         self._dropped = dropped
 
@@ -110,7 +117,7 @@ class Processes:
         self._folder.cleanup()
 
     def measure(self, engine: str) -> ProcessFigures:
-        """One process. Raises RuntimeError with the end of what it wrote where it has no result."""
+        """One process. Raises VitrifyError with the end of what it wrote where it has no result."""
         left_out = self._dropped if engine == "vitrify" else frozenset()
         inputs = [text for pair in self._files.items() if pair[0] not in left_out for text in pair]
         script = _PRELUDE + _SESSIONS[engine] + _CALLS
@@ -128,6 +135,6 @@ class Processes:
             if line.strip() != "first" or len(rest) != 3:
                 errors.seek(0)
                 said = errors.read()[-_TAIL:].strip() or f"exit status {child.returncode}"
-                raise RuntimeError(f"{engine} has no result in a process of its own: {json.dumps(said)}")
+                raise VitrifyError(f"{engine} has no result in a process of its own", actual=said)
         load, first, peak = float(rest[0]), float(rest[1]), int(rest[2])
         return ProcessFigures(seconds * 1e3, load * 1e3, first * 1e3, peak * 1024)

@@ -146,9 +146,7 @@ def _fed(ports: Sequence[Port], options: BenchOptions) -> tuple[Feed, dict[str, 
     return complete(given, ports, options.seed, options.shapes, options.dims), defaults
 
 
-def _compared(
-    prepared: _Prepared, threads: Sequence[int], callers: Sequence[int], options: BenchOptions
-) -> Comparison:
+def _compared(prepared: _Prepared, threads: Sequence[int], callers: Sequence[int], options: BenchOptions) -> Comparison:
     errors = Console(stderr=True, highlight=False)
     status = errors.status("") if errors.is_terminal else nullcontext()
     with status as shown:

@@ -57,7 +57,7 @@ def _facts(out: Console, found: Comparison, defaults: dict[str, int]) -> None:
     limits += f", governor {machine['governor'] or 'not told'}, load {machine['load']:.2f}"
     rows = [
         ("model", f"{escape(str(what))}: {size}"),
-        ("inputs", ", ".join(map(_input, found.inputs))),
+        ("inputs", ", ".join(map(_input, found.inputs)) or "none"),
         ("machine", f"{escape(machine['cpu'])}, {'+'.join(machine['targets'])}; {limits}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)),
     ]
@@ -94,7 +94,7 @@ def _agreement(out: Console, found: Comparison) -> None:
         largest = max((d.largest for a in checked for d in a.outputs), default=0.0)
         allowed = max((d.tolerance for a in checked for d in a.outputs), default=0.0)
         elements = sum(d.elements for d in checked[0].outputs)
-        near = f"within {largest:.1e} of the largest ({allowed:.0e} allowed)" if largest else "equal"
+        near = f"within {largest:.2g} of the largest ({allowed:.1g} allowed)" if largest else "equal"
         out.print(f"[green]✓[/] {peer} agrees: {elements:,} element{'s' * (elements != 1)} {near}")
     if not found.same_bits:
         out.print("[bold red]✗[/] vitrify's results depend on the number of threads")
@@ -107,7 +107,7 @@ def _by_text(found: list[tuple[int, Difference]]) -> dict[str, list[int]]:
     """The numbers of threads at which outputs differ in the same way."""
     numbers: dict[str, list[int]] = {}
     for threads, difference in found:
-        how_far = f" ({difference.largest:.1e} of the largest element, {difference.tolerance:.0e} allowed)"
+        how_far = f" ({difference.largest:.2g} of the largest element, {difference.tolerance:.1g} allowed)"
         numbers.setdefault(f"{difference}{how_far}", []).append(threads)
     return numbers
 

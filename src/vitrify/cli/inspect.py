@@ -65,7 +65,7 @@ def describe(manifest: Manifest, dims: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _custom_ops(manifest: Manifest) -> list[dict[str, Any]]:
-    found = {(op.label, op.version): op for op in manifest.user_ops}
+    found = {(op.label, op.version): op for op in manifest.custom_calls}
     return [
         {"name": label, "version": version, "in_c": bool(op.c_source), "module": op.origin}
         for (label, version), op in sorted(found.items())

@@ -11,6 +11,7 @@ from vitrify.ir import graph as g
 from vitrify.ir.dims import Dim, DimLike
 from vitrify.ir.dtypes import BF16, F32
 from vitrify.ir.graph import Node, Value
+from vitrify.lower.coded_weights import codes_of
 from vitrify.lower.contract.choose import lower_contraction
 from vitrify.lower.contract.problem import Access, Axis, Bound, Contraction, Lowered
 from vitrify.lower.emit import Emitter, Leaf
@@ -172,6 +173,7 @@ def _access(
         buffer, value.dtype if placement is None else placement.dtype, form.offset, strides, tuple(bounds), found.fill,
         None if constant is None else np.ascontiguousarray(constant),
         0 if placement is None else placement.room,
+        codes_of(found.base),
     )  # fmt: skip
     operand = Operand(Place("constant")) if placement is None else placement.operand()
     return access, operand

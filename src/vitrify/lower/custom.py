@@ -9,7 +9,7 @@ from vitrify.ir.dims import DimLike, product
 from vitrify.ir.dtypes import I64
 from vitrify.ir.graph import Node, Value
 from vitrify.lower.emit import STATUS
-from vitrify.lower.loop import Buffer, Kernel, UserOp
+from vitrify.lower.loop import Buffer, CustomCall, Kernel
 from vitrify.lower.plan import Call, Operand, Place, Placement
 from vitrify.lower.views import row_major
 
@@ -25,11 +25,11 @@ def lower_call(low: Lowering, node: Node, materialised: set[Value]) -> None:
     results = [_written(low, value) for value in node.outputs]
     values = (*node.inputs, *node.outputs)
     taken = op.arguments([(v.dtype, v.rank) for v in node.inputs])
-    user = UserOp(
+    custom = CustomCall(
         op.op, op.version, op.digest, op.attributes, tuple(taken), tuple((v.dtype, v.rank) for v in node.outputs),
         op.c_source, op.c_file, op.origin,
     )  # fmt: skip
-    low.shared.user_ops.setdefault(user, len(low.shared.user_ops))
+    low.shared.custom_calls.setdefault(custom, len(low.shared.custom_calls))
     buffers = [Buffer(f"b{i}", v.dtype, i >= len(arguments)) for i, v in enumerate(values)]
     operands = [where.operand() for where in (*arguments, *results)]
     if op.c_source:
@@ -41,7 +41,7 @@ def lower_call(low: Lowering, node: Node, materialised: set[Value]) -> None:
     for value in values:
         traffic = traffic + product(value.shape) * value.dtype.itemsize
     schedule: tuple[tuple[str, int | str], ...] = (("template", f"custom_{op.op.replace('::', '_')}"),)
-    kernel = Kernel("kernel", tuple(buffers), names, 1, (), 0, traffic, schedule, user)
+    kernel = Kernel("kernel", tuple(buffers), names, 1, (), 0, traffic, schedule, custom)
     low.emit(Call(kernel, tuple(operands), tuple(dims), node.source or op.op))
     for value, where in zip(node.outputs, results, strict=True):
         wanted = low.placements[value]

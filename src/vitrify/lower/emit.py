@@ -320,6 +320,8 @@ class Emitter:
             named = [self._named(p, x.shape[axis + k]) for k, p in enumerate(positions)]
             return self.read(x, (*before, *named, *after), mask)
         leaf = self.env.leaf(x)
+        if leaf is None and all(x.shape[axis + k] == 1 for k in range(len(positions))):
+            return self.read(x, (*before, *(0 for _ in positions), *after), mask)  # a literal
         if leaf is None:
             raise NotFusable(x.name)
         self.reads.setdefault(leaf.buffer, set()).add(())  # anywhere

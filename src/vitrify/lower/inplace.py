@@ -61,7 +61,8 @@ Spot = tuple[DimLike, "DimLike | None", DimLike, int]
 
 
 def without_idle_copies(instructions: Sequence[Instruction], lies_in: dict[int, int]) -> list[Instruction]:
-    """The instructions but for calls that copy a block onto itself: its result took over what it copies."""
+    """The instructions but for calls that copy memory onto itself: a result took over what it copies, or lies where
+    its source was computed."""
     kept: list[Instruction] = []
     for i in instructions:
         if isinstance(i, Branch):
@@ -78,6 +79,8 @@ def _onto_itself(call: Call, lies_in: dict[int, int]) -> bool:
     if [b.written for b in call.kernel.buffers] not in ([True, False], [False, True]):
         return False
     a, b = call.operands
+    if a == b:
+        return True
     arena = a.place.kind == b.place.kind == "arena" and a.place != b.place
     return arena and a.offset == b.offset and root_block(lies_in, a.place.number) == root_block(lies_in, b.place.number)
 

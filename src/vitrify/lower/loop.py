@@ -301,8 +301,8 @@ Slot = tuple[DType, int]
 
 
 @dataclass(frozen=True)
-class UserOp:
-    """An op that the user gives, for arguments (None: left out) and results of these forms. ``label``, ``version``,
+class CustomCall:
+    """A custom op for arguments (None: left out) and results of these forms. ``label``, ``version``,
     ``digest``, ``attributes`` and the rest are those of :class:`vitrify.ir.call.Call`."""
 
     label: str
@@ -319,7 +319,7 @@ class UserOp:
 @dataclass(frozen=True)
 class Kernel:
     """``buffers`` and ``dims`` are the parameters, in the order of the native call. ``flops`` and
-    ``traffic`` (bytes that must move) are of all tasks together. The body is empty where ``user`` computes it."""
+    ``traffic`` (bytes that must move) are of all tasks together. The body is empty where ``custom`` computes it."""
 
     name: str
     buffers: tuple[Buffer, ...]
@@ -329,7 +329,7 @@ class Kernel:
     flops: DimLike = 0
     traffic: DimLike = 0
     schedule: tuple[tuple[str, int | str], ...] = field(default=())
-    user: UserOp | None = None
+    custom: CustomCall | None = None
 
     @property
     def tiles(self) -> tuple[Tile, ...]:

@@ -6,6 +6,7 @@ from vitrify.ir.dims import Dim, DimLike, maximum, product, substitute, symbols
 from vitrify.ir.graph import Graph, Value
 from vitrify.lower import plan as p
 from vitrify.lower.build import Lowering, LowerOptions
+from vitrify.lower.coded_weights import with_coded_weights
 from vitrify.lower.control import lower_body
 from vitrify.lower.inplace import root_block, share_blocks, without_idle_copies
 from vitrify.lower.memory import assign_offsets
@@ -20,7 +21,7 @@ def lower_model(
 ) -> Plan:
     """The plan of ``graph`` for ``target``; ``shared`` is common to the variants of one model."""
     low = Lowering(target, options or LowerOptions(), shared=shared or Shared())
-    model, (graph, safe) = graph, with_safe_dims(graph)
+    model, (graph, safe) = graph, with_safe_dims(with_coded_weights(graph))
     low.symbols = {str(dim): dim for dim in safe.values()}
     low.model_names = {str(dim): name for name, dim in safe.items()}
     for number, value in enumerate(graph.inputs):

@@ -15,7 +15,7 @@ import numpy as np
 from vitrify.ir.dims import Dim, DimLike
 from vitrify.ir.dtypes import DType
 from vitrify.ir.graph import Type
-from vitrify.lower.loop import Kernel, UserOp
+from vitrify.lower.loop import CustomCall, Kernel
 
 
 @dataclass(frozen=True)
@@ -238,11 +238,11 @@ class Weights:
 @dataclass
 class Shared:
     """What the variants of one model have in common: constants, the table of nodes that failures name, and the
-    ops of the user by number."""
+    custom calls by number."""
 
     weights: Weights = field(default_factory=Weights)
     nodes: dict[str, int] = field(default_factory=dict)
-    user_ops: dict[UserOp, int] = field(default_factory=dict)
+    custom_calls: dict[CustomCall, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

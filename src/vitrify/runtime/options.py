@@ -289,6 +289,9 @@ class SessionOptions(Options):
     def add_external_initializers(self, names: Sequence[str], values: Sequence[Any]) -> None:
         """As :meth:`add_initializer`, for initializers that the model must have, such as those whose external
         file is not there."""
+        if not (isinstance(names, Sequence) and isinstance(values, Sequence)):
+            given = f"{type(names).__name__} and {type(values).__name__}"
+            raise BindingError("initializers", expected="a list of names and one of OrtValues", actual=given)
         if len(names) != len(values):
             raise BindingError("initializers", expected=f"{len(names)} values", actual=len(values))
         for name, value in zip(names, values, strict=True):
@@ -323,7 +326,7 @@ class SessionOptions(Options):
         """Checks the provider, of which there is one."""
         from .environment import check_providers
 
-        check_providers([(name, dict(options))], None)
+        check_providers([(name, options)], None)
 
     def has_providers(self) -> bool:
         """False: the one provider need not be added."""

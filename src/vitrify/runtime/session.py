@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+import numpy as np
+
 from ..artifact.dtypes import BY_NAME
 from ..artifact.loading import Artifact, load_artifact
 from ..artifact.manifest import Edge, Port, Target
 from ..errors import (
+    ArgumentTypeError,
     CustomOpError,
     DivisionError,
     IndexOutOfRangeError,
@@ -55,6 +58,23 @@ _STATUSES: dict[int, tuple[type[VitrifyError], str, str | None]] = {
     13: (RunLimitError, "the run's loops reached loop_trip_limit", None),
     15: (TerminatedError, "the run was ended by RunOptions.terminate", None),
 }
+
+#: What a status means at an op of its own: what happened, what was expected, what to do.
+_AT_OPS: dict[tuple[int, str], tuple[str, str, str]] = {
+    (1, "OneHotEncoder"): (
+        "a value that is no category, and zeros is 0", "one of the node's cats_int64s",
+        "feed known categories, or set zeros to 1: then unknown ones give a row of zeros",
+    ),
+    (1, "RoiAlign"): (
+        "index out of range", "batch indices from 0 to below the number of images", "check the input batch_indices"
+    ),
+    (1, "MaxRoiPool"): (
+        "index out of range", "batch indices from 0 to below the number of images", "check column 0 of the regions"
+    ),
+    (1, "ArrayFeatureExtractor"): (
+        "index out of range", "columns from 0 to below the number of them", "check the second input"
+    ),
+}  # fmt: skip
 
 
 class NodeArg(NamedTuple):
@@ -119,10 +139,10 @@ class Session:
         self._output_dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]
         self._positions = {port.name: index for index, port in enumerate(self._outputs)}
         op_call = None
-        if manifest.user_ops:
-            from .user_ops import UserOps
+        if manifest.custom_calls:
+            from .custom_calls import CustomCalls
 
-            op_call = UserOps(manifest.user_ops) or None
+            op_call = CustomCalls(manifest.custom_calls) or None
         self._native = NativeSession(
             self.artifact.payload(self.target),
             self.artifact.weights(self.target),
@@ -225,7 +245,7 @@ class Session:
 
             recorder = Recorder(len(self.target.kernels))
         wanted = self._select(output_names)
-        places = {self._positions[name]: array for name, array in arrays.items()}
+        places = self._places(arrays)
         dtypes = (self._dtypes, self._output_dtypes)
         limits = self._limits(run_options)
         run = WatchedRun(self._native, self._inputs, self._outputs, dtypes, places, run_options, recorder, limits)
@@ -233,6 +253,17 @@ class Session:
         if self._history is not None and recorder is not None:
             self._history.add(recorder, self.artifact.manifest.nodes, self.target.kernels)
         return [result[index] for index in wanted]
+
+    def _places(self, arrays: object) -> dict[int, Array]:
+        """Memory of the caller by the outputs' numbers."""
+        if not isinstance(arrays, Mapping):
+            raise ArgumentTypeError("arrays", expected="arrays by the outputs' names", actual=type(arrays).__name__)
+        if arrays:
+            self._select(list(arrays))
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ArgumentTypeError(f"arrays[{name!r}]", expected="an array", actual=type(array).__name__)
+        return {self._positions[name]: array for name, array in arrays.items()}
 
     def _limits(self, options: object) -> Limits:
         """Those of a run with such RunOptions."""
@@ -292,6 +323,8 @@ class Session:
         says what was wrong and ``results`` are empty. Missing inputs are refused at once."""
         from .background import submit
 
+        if not callable(callback):
+            raise ArgumentTypeError("callback", expected="a function of three", actual=type(callback).__name__)
         known = [arg.name for arg in self.get_inputs() if not arg.type.startswith("optional(")]
         if not isinstance(input_feed, Mapping) or (missing := [n for n in known if n not in input_feed]):
             listed = ", ".join(map(repr, missing)) if isinstance(input_feed, Mapping) else repr(input_feed)
@@ -321,6 +354,10 @@ class Session:
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
         """A run over what is bound; ``iobinding`` then has the outputs."""
+        from .binding import IOBinding
+
+        if not isinstance(iobinding, IOBinding):
+            raise ArgumentTypeError("iobinding", expected="what io_binding() gave", actual=type(iobinding).__name__)
         iobinding.run(self, run_options)
 
     def run_batch(
@@ -371,7 +408,7 @@ class Session:
         node = nodes[index] if known else None
         where = f"node {node.name!r} ({node.op}): " if node and node.name else f"{node.op}: " if node else ""
         if code == _RAISED:
-            from .user_ops import take_raised
+            from .custom_calls import take_raised
 
             error = take_raised()
             if error is not None:
@@ -385,7 +422,10 @@ class Session:
                 f"{where}{message}", expected=f"at most {limit} trips of all loops together",
                 actual="more", hint="raise loop_trip_limit of RunOptions or SessionOptions, or see what ends the loop",
             )  # fmt: skip
-        raise kind(f"{where}{message}", hint=hint)
+        expected = None
+        if node is not None and (code, node.op) in _AT_OPS:
+            message, expected, hint = _AT_OPS[code, node.op]
+        raise kind(f"{where}{message}", expected=expected, hint=hint)
 
     def _refuse_time(self, milliseconds: int, options: RunOptions | None) -> NoReturn:
         raise RunLimitError(

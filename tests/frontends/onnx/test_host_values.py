@@ -48,7 +48,7 @@ CASES: list[tuple[str, Mapping[str, Any]]] = [
     ("g (seq(float[3]) q) => (float[3] y) { i = Constant <value_int: int = -1> ()\n a = SequenceAt(q, i)\n"
      "y = Relu(a) }", {"q": [X, -X]}),
     ("g (seq(float[N]) q) => (float[M] y) { a = ConcatFromSequence <axis = 0> (q)\n y = Neg(a) }", {"q": [X, -X[:1]]}),
-    ("g (float[N, 3] x) => (float[M, 3] y) { q = SplitToSequence <axis = 1> (x)\n"
+    ("g (float[N, 3] x) => (float[M, 1] y) { q = SplitToSequence <axis = 1> (x)\n"
      "y = ConcatFromSequence <axis = 0> (q) }", {"x": X.reshape(1, 3)}),
     ("g (float[N, 3] x) => (float[3, N] y) { q = SplitToSequence <axis = 1, keepdims = 0> (x)\n"
      "y = ConcatFromSequence <axis = 0, new_axis = 1> (q) }", {"x": np.stack([X, -X])}),

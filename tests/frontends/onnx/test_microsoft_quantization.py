@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import vitrify
 from tests.frontends.onnx.agreement import MICROSOFT
 from tests.frontends.onnx.models import run
 from tests.frontends.onnx.quantized import agree, compiled, floats, node, scale, whole
@@ -158,6 +160,18 @@ def test_weights_of_a_few_bits(bits: int, points: str, index: bool, depth: int) 
     want = inputs["a"].astype(np.float64) @ weights.T + inputs["bias"]
     for got in (run(model, feeds), compiled(model, feeds)):
         np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=2e-4 * float(np.abs(weights).max()))
+
+
+@pytest.mark.parametrize(("bits", "points"), [(4, "none"), (4, "packed"), (8, "packed"), (2, "none")])
+def test_large_weights_stay_codes(bits: int, points: str, tmp_path: Path) -> None:
+    rows, depth, block = 200, 512, 32
+    inputs = nbits(bits, points, False, block, rows, depth) | {"g": None}
+    sizes = {"K": depth, "N": rows, "bits": bits, "block_size": block}
+    model, feeds = node("MatMulNBits", inputs, ("b", "s", "z", "bias"), domain=MICROSOFT, **sizes)
+    np.testing.assert_allclose(compiled(model, feeds)[0], run(model, feeds)[0], rtol=1e-5, atol=2e-3)
+    vitrify.compile(model.SerializeToString()).save(tmp_path / "model.vit")
+    weights = sum(f.stat().st_size for f in (tmp_path / "model.vit").rglob("weights*"))
+    assert weights < rows * depth * (1 if bits < 8 else 1.6)  # f32 takes 4
 
 
 def _unpacked(packed: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:

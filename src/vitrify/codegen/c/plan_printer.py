@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from vitrify.codegen.c.custom_call import custom_source, quoted
 from vitrify.codegen.c.positions import PRELUDE, position, real
 from vitrify.codegen.c.printer import kernel_source
-from vitrify.codegen.c.user_op import quoted, user_source
 from vitrify.debug import debug_level
 from vitrify.ir.dims import Dim, DimLike, lower, provably_nonnegative, substitute, symbols, upper
 from vitrify.ir.graph import Type
@@ -45,13 +45,13 @@ def print_plan(plan: Plan, target: Target, variants: Sequence[Variant] = ()) -> 
             if call.kernel not in named:
                 if checked:
                     verify_kernel(call.kernel, call.source)
-                user = call.kernel.user
+                custom = call.kernel.custom
                 template = re.sub(r"\W", "_", str(dict(call.kernel.schedule).get("template", "kernel")))
                 kernel = replace(call.kernel, name="KERNEL")
-                text = kernel_source(kernel, target) if user is None else user_source(user, "KERNEL")
+                text = kernel_source(kernel, target) if custom is None else custom_source(custom, "KERNEL")
                 name = f"k_{template}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
                 if text:
-                    sources[name] = user_source(user, name) if user else text.replace("KERNEL", name)
+                    sources[name] = custom_source(custom, name) if custom else text.replace("KERNEL", name)
                 named[call.kernel] = name
             names.append(named[call.kernel])
     sources["plan"] = _program(plan, variants, named)
@@ -201,7 +201,7 @@ class PlanPrinter:
         flops = traffic = 0
         for call in self.plan.calls():
             k = call.kernel
-            if k.user or not (isinstance(k.flops, int) and isinstance(k.traffic, int) and k.tasks == 1):
+            if k.custom or not (isinstance(k.flops, int) and isinstance(k.traffic, int) and k.tasks == 1):
                 return False
             flops, traffic = flops + k.flops, traffic + k.traffic
         loops = any(_repeats(i) for i in self.plan.instructions)
@@ -338,7 +338,7 @@ class PlanPrinter:
         source = call.source.replace("*/", "* /").replace("\n", " ")
         arguments = f"char *const b[] = {{{buffers}}}; const int64_t d[] = {{{dims or '0'}}};"
         if _in_python(call.kernel):
-            number = self.plan.shared.user_ops[call.kernel.user] if call.kernel.user else 0
+            number = self.plan.shared.custom_calls[call.kernel.custom] if call.kernel.custom else 0
             failed = f"r->status = (int64_t)VT_ERR_RAISED << 32 | d[{len(call.dims) - 1}]; return;"
             run = f"if (r->host->call({number}, b, d)) {{ {failed} }}"
         elif tasks == "1":
@@ -355,7 +355,7 @@ class PlanPrinter:
 
 def _in_python(kernel: Kernel) -> bool:
     """Whether the run leaves native code for it."""
-    return kernel.user is not None and not kernel.user.c_source
+    return kernel.custom is not None and not kernel.custom.c_source
 
 
 def _repeats(instruction: Instruction) -> bool:

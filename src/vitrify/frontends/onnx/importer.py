@@ -16,6 +16,7 @@ from vitrify.frontends.onnx.attributes import Attributes
 from vitrify.frontends.onnx.body import Array, Body, Tensor, constant_tensor, known_tensor, short_sources
 from vitrify.frontends.onnx.call import MAX_RANK, Call
 from vitrify.frontends.onnx.custom import registering_hint
+from vitrify.frontends.onnx.declared import warn_of, wrong_shapes
 from vitrify.frontends.onnx.edges import UNSTATED, Layout, check_output, declare, flattened, regrouped, string_array
 from vitrify.frontends.onnx.functions import (
     MAX_DEPTH,
@@ -120,6 +121,7 @@ class Importer:
         self.host: Host | None = None
         self._wanted: set[str] = set()  # inputs whose values nodes with problems lack
         self._explained: set[str] = set()  # the problems of such nodes
+        self._misdeclared: list[str] = []  # shapes that the last attempt found otherwise
 
     def run(self) -> Graph:
         self._check_versions()
@@ -138,6 +140,8 @@ class Importer:
             else:
                 self._refuse_problems()
                 self._check_arguments()
+                if not (self._symbols.sizes_given or self._input_values):  # which make other shapes
+                    warn_of(self._misdeclared)
                 return graph
         raise InvalidModelError(f"the model's sizes did not settle in {MAX_ATTEMPTS} attempts")
 
@@ -179,6 +183,7 @@ class Importer:
                 self._input(info, scope)
         outputs = self._graph(proto, scope, body, "", f"graph {proto.name!r}")
         self._check_outputs(proto, outputs)
+        self._misdeclared = wrong_shapes(proto, scope.names)
         if any(t is None for t in outputs):
             self._refuse_problems()
         names = [v.name for v in proto.output]

@@ -9,6 +9,7 @@ from vitrify.errors import InvalidArgumentError
 from vitrify.lower.contract import (
     amx,
     amx_int8,
+    coded,
     depthwise,
     dot,
     dpbf16,
@@ -34,6 +35,7 @@ class Template:
 
 
 TEMPLATES: dict[str, Template] = {
+    "coded": Template(coded.schedule, coded.lower),
     "amx": Template(amx.schedule, amx.lower),
     "amx_int8": Template(amx_int8.schedule, amx_int8.lower),
     "depthwise": Template(depthwise.schedule, depthwise.lower),

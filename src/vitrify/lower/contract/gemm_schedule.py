@@ -15,6 +15,7 @@ from vitrify.lower.target import Target
 
 GUESS = 64  # what a symbolic extent is taken for
 TASK_FLOPS = 3 << 19  # work worth handing to another thread
+LEAST_FLOPS = 3 << 18  # some 4 us, worth being halved: to divide a kernel costs half a microsecond
 MOST_TASKS = 24
 STREAM = 5.0  # bytes per cycle and core from beyond the second cache
 COLD_BYTES = 1 << 17  # weights below that may have stayed in the second cache
@@ -185,7 +186,8 @@ def _divide(
     panels = -(-shape.n // (vectors * lanes))
     steps = shape.units if shape.units > 1 or _has_units(problem, inner) else max(shape.rows // rows, 1)
     per_outer = shape.flops / max(shape.outer, 1)
-    wanted = max(1, min(MOST_TASKS, round(shape.flops / TASK_FLOPS)))
+    least = 2 if shape.flops >= LEAST_FLOPS else 1
+    wanted = max(least, min(MOST_TASKS, round(shape.flops / TASK_FLOPS)))
     wanted = -(-wanted // max(shape.outer, 1)) if per_outer > TASK_FLOPS // 4 else 1
     item = problem.accumulate.itemsize
     lhs_bytes = shape.units * shape.rows * shape.inner * shape.k * item

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitrify.ir.dims import DimLike
 from vitrify.ir.dtypes import F32, DType
+from vitrify.lower.contract.codes import Codes
 from vitrify.lower.loop import Buffer, Data, Kernel, Stmt
 
 
@@ -36,7 +37,8 @@ class Access:
     ``strides`` (elements, not bytes; an axis it lacks does not matter), or ``fill`` outside a bound.
 
     ``constant`` is the whole buffer, when it is known at compile time: pack it then, with NumPy.
-    ``room``: elements after the last one that may be read, whatever they hold.
+    ``room``: elements after the last one that may be read, whatever they hold. ``codes``: what a constant's
+    elements come from, in two axes.
     """
 
     buffer: str
@@ -47,6 +49,7 @@ class Access:
     fill: float | int = 0
     constant: np.ndarray[Any, Any] | None = None
     room: DimLike = 0
+    codes: Codes | None = None
 
 
 class Epilogue(Protocol):

@@ -81,10 +81,19 @@ def one_hot(settings: Settings) -> Apply:
             if place is not None:
                 result[row, place] = 1
             elif not lenient:
-                raise Failure("a value that is no category (zeros is 0)", actual=repr(x.reshape(-1)[row]))
+                raise Failure(
+                    "a value that is no category, and zeros is 0", IndexOutOfRangeError, expected=_listed(categories),
+                    actual=repr(x.reshape(-1)[row]),
+                    hint="feed known categories, or set zeros to 1: then unknown ones give a row of zeros",
+                )  # fmt: skip
         return [result.reshape(*x.shape, len(categories))]
 
     return apply
+
+
+def _listed(items: Sequence[Any], most: int = 20) -> str:
+    more = f", .. ({len(items)} in all)" if len(items) > most else ""
+    return f"one of {', '.join(map(repr, items[:most]))}{more}"
 
 
 @host_op("DictVectorizer")

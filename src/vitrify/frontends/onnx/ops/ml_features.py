@@ -108,9 +108,9 @@ def one_hot_encoder(n: Call) -> Value:
     hot = code.equals(Term(n, n.b.constant(np.array(cats, np.int64))))
     if a.flag("zeros", True):
         return hot.cast(F32).value
-    known = hot.reduce("any", x.rank, keepdims=True)  # an unknown category leaves a table of one entry
-    place = known.pick(number_term(n, 0, I64), 1)
-    sure = Term(n, n.b.gather(n.b.constant(np.ones(1, np.float32)), 0, place.value))
+    known = hot.reduce("any", x.rank, keepdims=True)  # an unknown category leaves a table of two entries
+    place = known.pick(number_term(n, 0, I64), 2)
+    sure = Term(n, n.b.gather(n.b.constant(np.array([1, 0], np.float32)), 0, place.value))
     return (hot.cast(F32) * sure).value
 
 

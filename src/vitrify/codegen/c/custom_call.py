@@ -10,7 +10,7 @@ import numpy as np
 from vitrify.codegen.c.types import ELEMENT
 from vitrify.custom_ops import read_attributes
 from vitrify.ir.dtypes import DTYPES
-from vitrify.lower.loop import Slot, UserOp
+from vitrify.lower.loop import CustomCall, Slot
 
 _HEAD = """#include <stddef.h>
 #include <stdint.h>
@@ -18,22 +18,22 @@ _HEAD = """#include <stddef.h>
 _ERROR = 7  # VT_ERR_CUSTOM of abi.h, with the op's own number above it
 
 
-def user_source(user: UserOp, kernel: str) -> str:
+def custom_source(call: CustomCall, kernel: str) -> str:
     """The text of the function ``kernel``; empty for an op without C.
 
     ``docs/custom-ops.md`` says what the user's text may rely on: the types ``in0_t``, ``out0_t`` and so on, the macros
     ``IN0_RANK``, ``IN0_GIVEN``, ``IN0_f32``, and the constants ``ATTR_name``.
     """
-    if not user.c_source:
+    if not call.c_source:
         return ""
-    name = user.label.partition("::")[2]
+    name = call.label.partition("::")[2]
     head = [_HEAD]
-    for kind, slots in (("in", user.arguments), ("out", user.results)):
+    for kind, slots in (("in", call.arguments), ("out", call.results)):
         head += [_slot(kind, number, slot) for number, slot in enumerate(slots)]
-    head += [_attribute(key, value) for key, value in read_attributes(user.attributes).items()]
-    head.append(f"static int {name}({', '.join(_parameters(user))});\n")
+    head += [_attribute(key, value) for key, value in read_attributes(call.attributes).items()]
+    head.append(f"static int {name}({', '.join(_parameters(call))});\n")
     return "".join(
-        [*head, f"#line 1 {quoted(user.c_file or user.label)}\n", user.c_source, "\n", _wrapper(user, name, kernel)]
+        [*head, f"#line 1 {quoted(call.c_file or call.label)}\n", call.c_source, "\n", _wrapper(call, name, kernel)]
     )
 
 
@@ -46,27 +46,27 @@ def _slot(kind: str, number: int, slot: Slot | None) -> str:
     return f"typedef {ELEMENT[dtype.name]} {type_};\n{macros}"
 
 
-def _parameters(user: UserOp) -> list[str]:
+def _parameters(call: CustomCall) -> list[str]:
     listed: list[str] = []
-    for number, _ in enumerate(user.arguments):
+    for number, _ in enumerate(call.arguments):
         listed += [f"const in{number}_t *restrict", "const int64_t *"]
-    for number, _ in enumerate(user.results):
+    for number, _ in enumerate(call.results):
         listed += [f"out{number}_t *restrict", "const int64_t *"]
     return listed
 
 
-def _wrapper(user: UserOp, name: str, kernel: str) -> str:
+def _wrapper(call: CustomCall, name: str, kernel: str) -> str:
     passed: list[str] = []
     buffer = dim = 0
-    slots = [("const in", n, s) for n, s in enumerate(user.arguments)]
-    for prefix, number, slot in [*slots, *(("out", n, s) for n, s in enumerate(user.results))]:
+    slots = [("const in", n, s) for n, s in enumerate(call.arguments)]
+    for prefix, number, slot in [*slots, *(("out", n, s) for n, s in enumerate(call.results))]:
         if slot is None:
             passed += ["NULL", "NULL"]
             continue
         passed += [f"({prefix}{number}_t *)b[{buffer}]", f"d + {dim}"]
         buffer, dim = buffer + 1, dim + slot[1]
     return (
-        f"#line 1 {quoted(f'the call of {user.label}')}\n"
+        f"#line 1 {quoted(f'the call of {call.label}')}\n"
         f"void {kernel}(char *const *b, const int64_t *d, int64_t task, char *scratch) {{\n"
         f"    const int64_t status = {name}({', '.join(passed)});\n"
         f"    if (status) *(int64_t *)b[{buffer}] = ((status & 0x7fff) << 40) | ((int64_t){_ERROR} << 32) | d[{dim}];\n"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vitrify.artifact.loading import load_artifact
 
 from tests.compiler.harness import Model, body, compile_artifact, compile_graph, interpret, sample
 from tests.random_graphs import BACKWARDS, called
+from vitrify.artifact.loading import load_artifact
 from vitrify.custom_ops import CustomOp, TensorSpec, custom_op
 from vitrify.errors import ArtifactError
 from vitrify.ir import graph as g
@@ -183,8 +183,8 @@ def test_attributes_in_a_manifest_are_checked_at_load() -> None:
     m = Model()
     m.result(called(BACKWARDS[0], m.input(sample(F32, (3,))), m))
     artifact = load_artifact(compile_artifact(m.graph()))
-    (op,) = artifact.manifest.user_ops
+    (op,) = artifact.manifest.custom_calls
     wrong = op._replace(attributes='{"a": {"data": "", "dims": [1], "dtype": "float32"}}')
-    artifact.manifest = artifact.manifest._replace(user_ops=(wrong,))
+    artifact.manifest = artifact.manifest._replace(custom_calls=(wrong,))
     with pytest.raises(ArtifactError, match="attributes of tests::Backwards"):
         Session(artifact)

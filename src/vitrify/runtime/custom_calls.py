@@ -1,4 +1,4 @@
-"""Ops of the user that run in Python: found when an artifact is loaded, called by its plan."""
+"""Custom ops that run in Python: found when an artifact is loaded, called by its plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..artifact.dtypes import BY_NAME
-from ..artifact.manifest import Slot, UserOp
+from ..artifact.manifest import CustomCall, Slot
 from ..custom_ops import CustomOp, read_attributes, registered
 from ..errors import ArtifactError, CustomOpError, MissingCustomOpError
 from .feed import Array, native_dtype
@@ -30,11 +30,11 @@ class _Form(NamedTuple):
     rank: int
 
 
-class UserOps:
+class CustomCalls:
     """The ops of one artifact, called by number from native code. Raises MissingCustomOpError listing all that
     the process lacks, before anything runs."""
 
-    def __init__(self, ops: Sequence[UserOp]) -> None:
+    def __init__(self, ops: Sequence[CustomCall]) -> None:
         self._calls: dict[int, _Call] = {}
         missing: dict[str, None] = {}
         modules: dict[str, None] = {}
@@ -77,7 +77,7 @@ def take_raised() -> BaseException | None:
 class _Call:
     """One op for arguments and results of fixed dtypes and ranks."""
 
-    def __init__(self, stated: UserOp, op: CustomOp) -> None:
+    def __init__(self, stated: CustomCall, op: CustomOp) -> None:
         self._op, self._attributes = op, stated.attributes
         try:
             read_attributes(stated.attributes)
