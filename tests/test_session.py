@@ -113,7 +113,7 @@ def test_refused_models(tmp_path: Path) -> None:
 
 def test_a_damaged_entry_is_built_again(cache: Path) -> None:
     first = vitrify.compile(scale_model())
-    payload = next(Path(first.path).glob("payload-*"))
+    payload = next(Path(first.path).glob("payload/*"))
     del first
     data = bytearray(payload.read_bytes())
     data[len(data) // 2] ^= 1

@@ -30,7 +30,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from vitrify.errors import ArtifactError, CacheError, PlatformError
+from vitrify.errors import ArtifactError, CacheError, PlatformError, PolicyError
 
 DIRECTORY_VARIABLE = "VITRIFY_CACHE_DIR"
 LIMIT_VARIABLE = "VITRIFY_CACHE_LIMIT_MB"
@@ -132,7 +132,7 @@ class Cache:
             if path.is_dir():
                 try:
                     result = load(path)
-                except PlatformError:
+                except (PlatformError, PolicyError):
                     raise
                 except ArtifactError as error:
                     _warn(f"a damaged entry of the compile cache is built again: {error}")
@@ -171,7 +171,7 @@ class Cache:
         except BaseException as error:
             if lock is not None:
                 os.close(lock)
-            if not isinstance(error, ArtifactError) or isinstance(error, PlatformError):
+            if not isinstance(error, ArtifactError) or isinstance(error, (PlatformError, PolicyError)):
                 raise
             if lock is None:
                 _warn(f"a damaged entry of the compile cache cannot be replaced: {error}")
@@ -299,7 +299,7 @@ class Cache:
         """(time of last use, bytes, path)."""
         for path in _listing(self.directory / "artifacts"):
             with suppress(OSError):
-                size = sum(entry.stat().st_size for entry in os.scandir(path))
+                size = sum(file.stat().st_size for file in path.rglob("*"))
                 yield path.stat().st_mtime, size, path
         for folder in _listing(self.directory / "objects"):
             for path in _listing(folder):

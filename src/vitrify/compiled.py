@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vitrify.artifact.directory import Artifact, Content, load_artifact, write_artifact
+from vitrify.artifact.loading import Artifact, load_artifact
+from vitrify.artifact.writing import copy_artifact
 from vitrify.cache import Cache, Entry, Write
 from vitrify.errors import InvalidArgumentError, ToolchainError
 from vitrify.model_key import custom_ops_of, model_key, serialized
@@ -23,15 +24,16 @@ class CompiledArtifact(Artifact):
     """
 
     def __init__(self, artifact: Artifact, entry: Entry) -> None:
-        super().__init__(artifact.path, artifact.manifest)
+        super().__init__(artifact.opened, artifact.signers)
         self.compiled = entry.compiled
         self._entry = entry
 
     def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Artifact:
-        """Writes the artifact as the directory ``path``, in one step or not at all, and returns it.
-        ArtifactError when something is there (another artifact is replaced if ``replace``)."""
-        files: dict[str, Content] = {name: Path(self.path, name) for name in self.manifest.files}
-        return write_artifact(path, self.manifest, files, replace=replace)
+        """Writes the artifact to ``path``, in one step or not at all, and returns it: as one file where the name
+        ends in ``.vit``, else as a directory. ArtifactError when something is there (another artifact is replaced if
+        ``replace``)."""
+        copy_artifact(self, path, replace=replace)
+        return load_artifact(path)
 
 
 def compile(

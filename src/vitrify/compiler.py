@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vitrify.artifact.directory import Artifact, write_artifact
+from vitrify.artifact.loading import Artifact
 from vitrify.artifact.manifest import CustomCall as ManifestCall
 from vitrify.artifact.manifest import Host, Kernel, Manifest, Meta, Node, Port, Slot
 from vitrify.artifact.manifest import Target as ManifestTarget
+from vitrify.artifact.writing import write_artifact
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
 from vitrify.debug import Debug
@@ -222,6 +224,7 @@ def _manifest(
                 nodes.setdefault(call.source, len(nodes))
     return Manifest(
         vitrify=version,
+        abi=hashlib.sha256((include_directory() / "abi.h").read_bytes()).hexdigest(),
         meta=meta,
         inputs=tuple(Port(v.name, v.dtype.name, tuple(_amount(n) for n in v.shape)) for v in graph.inputs),
         outputs=tuple(
@@ -246,7 +249,7 @@ def _manifest_call(op: CustomCall) -> ManifestCall:
 
 def _file(kind: str, target: Target, suffix: str) -> str:
     """A name that any file system takes."""
-    return f"{kind}-{target.name.replace('+', '-')}.{suffix}"
+    return f"{kind}/{target.name.replace('+', '-')}.{suffix}"
 
 
 def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
@@ -275,6 +278,7 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
         scratch_bytes=scratch,
         peak_bytes=_amount(arena + scratch + packed),
         kernels=kernels,
+        architecture="aarch64" if name.startswith("aarch64") else "x86_64",
     )
 
 

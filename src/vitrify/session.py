@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vitrify.artifact.directory import Content, write_artifact
+from vitrify.artifact.loading import is_artifact
+from vitrify.artifact.writing import copy_artifact
 from vitrify.errors import ArgumentTypeError, InvalidArgumentError, LoadCancelledError, UnsupportedError
 from vitrify.runtime.environment import check_providers
 from vitrify.runtime.feed import Array
@@ -65,7 +66,7 @@ class InferenceSession(Session):
         self._defaults: list[NodeArg] | None = None
         self._fed: dict[frozenset[str], Session] = {}
         self._by_value = self._by_size = None
-        if isinstance(path_or_bytes, (str, os.PathLike)) and os.path.isdir(path_or_bytes):
+        if isinstance(path_or_bytes, (str, os.PathLike)) and is_artifact(path_or_bytes):
             _refuse_changes(settings, compile_options)
             super().__init__(path_or_bytes, sess_options)
         else:
@@ -146,9 +147,7 @@ class InferenceSession(Session):
         """The artifact, as a directory of its own."""
         if os.path.exists(path) and os.path.samefile(path, self.artifact.path):
             return
-        names = self.artifact.manifest.files
-        files: dict[str, Content] = {name: self.artifact.map(name).data for name in names}
-        write_artifact(path, self.artifact.manifest, files, replace=True)
+        copy_artifact(self.artifact, path, replace=True)
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """Inputs of the model that have a default value. They may be fed: that compiles the model once more, with

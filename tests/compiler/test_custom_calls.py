@@ -9,7 +9,7 @@ import pytest
 
 from tests.compiler.harness import Model, body, compile_artifact, compile_graph, interpret, sample
 from tests.random_graphs import BACKWARDS, called
-from vitrify.artifact.directory import load_artifact
+from vitrify.artifact.loading import load_artifact
 from vitrify.custom_ops import CustomOp, TensorSpec, custom_op
 from vitrify.errors import ArtifactError
 from vitrify.ir import graph as g

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitrify.artifact.directory import Artifact
+from vitrify.artifact.loading import Artifact
 
 from .plans import Factory, compile_plan, write
 
@@ -15,7 +15,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Factory:
 
     def get(name: str) -> Artifact:
         if name not in made:
-            made[name] = write(name, compile_plan(name, folder), folder / f"{name}.vit")
+            made[name] = write(name, compile_plan(name, folder), folder / name)
         return made[name]
 
     return get

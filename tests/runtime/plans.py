@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrify.artifact.directory import Artifact, Content, write_artifact
+from vitrify.artifact.loading import Artifact
 from vitrify.artifact.manifest import Kernel, Manifest, Meta, Node, Port, Target
+from vitrify.artifact.writing import Content, write_artifact
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.runtime.cpu import detect
+from vitrify.runtime.native import ABI_DIGEST
 
 SOURCES = Path(__file__).with_name("plans")
 TARGET, MACHINE = {
     "x86-64": ("x86-64-v3", ["-target", "x86_64-linux-gnu", "-mcpu=x86_64_v3"]),
     "aarch64": ("aarch64", ["-target", "aarch64-linux-gnu"]),
 }[detect().architecture]
+PAYLOAD, WEIGHTS = f"payload/{TARGET}.so", f"weights/{TARGET}.bin"
 FLAGS = [
     "-O3", "-std=gnu17", "-shared", "-fPIC", "-nostdlib", "-ffreestanding", "-fno-builtin",
     "-fvisibility=hidden", "-ffp-contract=fast", "-g0", "-Wall", "-Wextra", "-Werror",
@@ -93,16 +96,16 @@ def compile_plan(name: str, folder: Path) -> Path:
 def describe(name: str) -> Manifest:
     """The manifest of one plan, without its files."""
     inputs, outputs, weights, nodes = PLANS[name]
-    files = f"payload-{TARGET}.so", None if weights is None else f"weights-{TARGET}.bin"
+    files = PAYLOAD, None if weights is None else WEIGHTS
     target = Target(TARGET, (), *files, 0, 64, 4096, (Kernel(name, (0,)),))
     meta = Meta("tests", name, "local", "hand-written", 3, {"key": "värde"})
-    return Manifest("0.1", meta, inputs, outputs, (target,), nodes)
+    return Manifest("0.1", ABI_DIGEST, meta, inputs, outputs, (target,), nodes)
 
 
 def write(name: str, payload: Path, path: Path) -> Artifact:
     """The artifact of one plan at ``path``."""
-    files: dict[str, Content] = {f"payload-{TARGET}.so": payload}
+    files: dict[str, Content] = {PAYLOAD: payload}
     weights = PLANS[name][2]
     if weights is not None:
-        files[f"weights-{TARGET}.bin"] = weights
+        files[WEIGHTS] = weights
     return write_artifact(path, describe(name), files)

@@ -12,8 +12,8 @@ import pytest
 from onnx import parser
 
 from tests.compiler.harness import COMPILER
-from vitrify.artifact.directory import Artifact, load_artifact
-from vitrify.artifact.manifest import Edge, Host, Literal, Manifest, Setting, Step, encode, parse
+from vitrify.artifact.loading import Artifact, load_artifact
+from vitrify.artifact.manifest import Edge, Host, Literal, Manifest, Setting, Step, encode, encode_details, parse
 from vitrify.compiler import build_artifact
 from vitrify.errors import ArtifactError, InvalidArgumentError
 from vitrify.frontends.onnx import load_onnx
@@ -96,7 +96,7 @@ def test_manifests_come_back(artifact: Artifact) -> None:
     edge = Edge("i", "optional(seq(tensor(float)))", None)
     host = Host((edge,), (edge,), literals, (step,), (0, 1), (), (3,))
     manifest = artifact.manifest._replace(host=host)
-    assert parse(encode(manifest)) == manifest
+    assert parse(encode(manifest), lambda _: encode_details(manifest)) == manifest
 
 
 def _step(host: Host, **fields: Any) -> dict[str, Any]:
@@ -113,8 +113,8 @@ DAMAGES: list[tuple[Callable[[Host], dict[str, Any]], str]] = [
     (lambda h: {"results": (0, 1, 99)}, "values from 0"),
     (lambda h: _step(h, inputs=(50,)), "values from -1"),
     (lambda h: _step(h, outputs=1 << 30), "results"),
-    (lambda h: _step(h, settings={"keys": Setting("code", ("x",))}), "int, float or string"),
-    (lambda h: _step(h, settings={"keys": Setting("int", ("x",))}), "values of kind int"),
+    (lambda h: _step(h, settings={"keys": Setting("code", ("x",))}), "one of int float string"),
+    (lambda h: _step(h, settings={"keys": Setting("int", ("x",))}), "decimal"),
     (lambda h: _step(h, settings={"keys": Setting("float", ("x",))}), "hexadecimal"),
     (lambda h: {"constants": (Literal("object", (), ()),)}, "one of"),
 ]
@@ -124,7 +124,9 @@ DAMAGES: list[tuple[Callable[[Host], dict[str, Any]], str]] = [
 def test_ill_formed_programs(artifact: Artifact, damage: Callable[[Host], dict[str, Any]], words: str) -> None:
     assert artifact.manifest.host is not None
     with pytest.raises(ArtifactError, match=words):
-        encode(changed(artifact, **damage(artifact.manifest.host)))
+        manifest = changed(artifact, **damage(artifact.manifest.host))
+        encode_details(manifest)
+        encode(manifest)
 
 
 UNKNOWN: list[tuple[Callable[[Host], dict[str, Any]], str]] = [
@@ -138,6 +140,7 @@ UNKNOWN: list[tuple[Callable[[Host], dict[str, Any]], str]] = [
 @pytest.mark.parametrize(("damage", "words"), UNKNOWN)
 def test_programs_no_session_runs(artifact: Artifact, damage: Callable[[Host], dict[str, Any]], words: str) -> None:
     assert artifact.manifest.host is not None
-    other = Artifact(artifact.path, changed(artifact, **damage(artifact.manifest.host)))
+    manifest = changed(artifact, **damage(artifact.manifest.host))
+    other = Artifact(artifact.opened._replace(manifest=manifest), artifact.signers)
     with pytest.raises(ArtifactError, match=words):
         Session(other)

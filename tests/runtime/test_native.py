@@ -13,7 +13,7 @@ import pytest
 
 from vitrify.codegen.c.native import include_directory
 
-from .plans import MACHINE, TARGET, Factory
+from .plans import MACHINE, PAYLOAD, Factory
 
 SOURCES = include_directory()
 
@@ -61,7 +61,7 @@ def dynamic_symbols(library: Path) -> dict[str, bool]:
 
 def test_a_payload_exports_one_symbol_and_imports_none(artifact: Factory) -> None:
     for name in ("add", "dynamic_add", "narrow"):
-        payload = Path(artifact(name).path, f"payload-{TARGET}.so")
+        payload = Path(artifact(name).path, PAYLOAD)
         assert dynamic_symbols(payload) == {"vt_payload": True}
 
 

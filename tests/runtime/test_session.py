@@ -11,8 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vitrify.artifact.directory import Artifact, write_artifact
+from vitrify.artifact.loading import Artifact
 from vitrify.artifact.manifest import Port
+from vitrify.artifact.writing import write_artifact
 from vitrify.benchmark import resident_bytes
 from vitrify.errors import (
     ArtifactError,
@@ -26,7 +27,7 @@ from vitrify.errors import (
 from vitrify.runtime.options import SessionOptions
 from vitrify.runtime.session import ModelMetadata, NodeArg, Session
 
-from .plans import MATRIX, TABLE, TARGET, Factory, describe
+from .plans import MATRIX, PAYLOAD, TABLE, Factory, describe
 
 
 def add_feed() -> dict[str, np.ndarray]:
@@ -256,8 +257,7 @@ print("done")
 
 def test_payload_and_manifest_must_agree(artifact: Factory, tmp_path: object) -> None:
     made: Artifact = artifact("add")
-    payload = f"payload-{TARGET}.so"
-    files = {payload: f"{made.path}/{payload}"}
+    files = {PAYLOAD: f"{made.path}/{PAYLOAD}"}
     for inputs in (
         made.manifest.inputs[:1],
         (Port("a", "f32", (4,)), Port("c", "f32", (4,))),
@@ -270,11 +270,11 @@ def test_payload_and_manifest_must_agree(artifact: Factory, tmp_path: object) ->
 
 
 def test_replacing_an_artifact_under_a_live_session(artifact: Factory, tmp_path: object) -> None:
-    path, payload = f"{tmp_path}/model.vit", f"payload-{TARGET}.so"
-    write_artifact(path, describe("add"), {payload: f"{artifact('add').path}/{payload}"})
+    path = f"{tmp_path}/model.vit"
+    write_artifact(path, describe("add"), {PAYLOAD: f"{artifact('add').path}/{PAYLOAD}"})
     old = Session(path)
     write_artifact(
-        path, describe("nonzero"), {payload: f"{artifact('nonzero').path}/{payload}"}, replace=True
+        path, describe("nonzero"), {PAYLOAD: f"{artifact('nonzero').path}/{PAYLOAD}"}, replace=True
     )
     new = Session(path)
     assert new.run(["where"], {"x": np.array([False, True])})[0].tolist() == [1]
@@ -283,7 +283,7 @@ def test_replacing_an_artifact_under_a_live_session(artifact: Factory, tmp_path:
 
 @pytest.mark.parametrize("content", [b"", b"not a library", b"\x7fELF" + bytes(100)])
 def test_a_payload_that_is_no_library(tmp_path: object, content: bytes) -> None:
-    made = write_artifact(f"{tmp_path}/a", describe("add"), {f"payload-{TARGET}.so": content})
+    made = write_artifact(f"{tmp_path}/a", describe("add"), {PAYLOAD: content})
     with pytest.raises(PlatformError, match="cannot load"):
         Session(made)
 

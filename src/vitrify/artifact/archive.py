@@ -69,6 +69,10 @@ class Archive:
             os.close(self.fd)
             self.fd = -1
 
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            self.close()
+
     # ---- layout
 
     def _table(self) -> tuple[int, bytes]:

@@ -1,7 +1,7 @@
 """The one file of an artifact: a zip archive with exactly one valid encoding, and the same files as a directory.
 
-Members are stored as they are, in the order of their names, each at a multiple of 64 bytes (weights, which are
-mapped, at one of 64 KiB) with zeros before its header. Every byte that is no member's content follows from names,
+Members are stored as they are, in the order of their names; weights, which are mapped, at multiples of 64 KiB with
+zeros before their headers. Every byte that is no member's content follows from names,
 sizes and checksums, so a reader writes those bytes again and compares: what any unzip program shows is what was
 signed, and no two programs can be shown two things.
 """
@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from ..errors import ContainerError, LimitError, RaceError
 
-ALIGNMENT = 64
+MARK = b"PK\3\4"  # how the file begins
 MAP_ALIGNMENT = 1 << 16  # a page, on every system
 MAPPED = "weights/"  # members under this name are mapped
 MAX_MEMBERS = 4096
@@ -81,7 +81,7 @@ def places(entries: Iterable[Entry]) -> tuple[list[Place], int]:
     """Where every member lies, and where the directory of the archive begins."""
     found, at = [], 0
     for entry in sorted(entries):
-        alignment = MAP_ALIGNMENT if entry.name.startswith(MAPPED) else ALIGNMENT
+        alignment = MAP_ALIGNMENT if entry.name.startswith(MAPPED) else 1
         header = LOCAL.size + len(entry.name)
         data = -(-(at + header) // alignment) * alignment
         found.append(Place(entry, data - header, data))
@@ -93,7 +93,7 @@ def local_header(entry: Entry) -> bytes:
     """What precedes a member's content."""
     name = entry.name.encode("ascii")
     return LOCAL.pack(
-        b"PK\3\4", _NEEDED, 0, 0, 0, _DATE, entry.crc32, entry.size, entry.size, len(name), 0
+        MARK, _NEEDED, 0, 0, 0, _DATE, entry.crc32, entry.size, entry.size, len(name), 0
     ) + name  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def directory(found: list[Place], start: int) -> bytes:
     return records + END.pack(b"PK\5\6", 0, 0, len(found), len(found), len(records), start, 0)
 
 
-def write_archive(file: BinaryIO, members: Mapping[str, tuple[Entry, Iterable[bytes]]]) -> None:
+def write_archive(file: BinaryIO, members: Mapping[str, tuple[Entry, Iterable[bytes | memoryview]]]) -> None:
     """Writes the archive: for each name, what it will be and its content in pieces.
 
     Raises ContainerError for a bad name and for content that is not of the stated size; LimitError where the

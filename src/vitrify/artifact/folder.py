@@ -58,6 +58,10 @@ class Folder:
         self._files.clear()
         self.fd = -1
 
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            self.close()
+
     def _list(self, folder: int, prefix: str) -> None:
         with os.scandir(folder) as found:
             for item in found:

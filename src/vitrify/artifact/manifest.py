@@ -1,24 +1,27 @@
-"""The manifest of an artifact: what it computes, for which CPUs, and the digest of every file.
+"""The manifest of an artifact: what it computes, for which machines, and the digest of every file.
 
-It is one line of JSON in a single accepted spelling: parsing and encoding again must give the same
-bytes. Its last member is the SHA-256 of everything before, so that damage to the manifest itself
-shows. The schema is closed: unknown, missing, repeated and ill-typed members are refused.
+Two documents of canonical JSON hold it. ``manifest.json`` is what a signature binds: interface, targets, files.
+``details.json`` is one of these files and has what only runs and reports need: source nodes, kernels, the model's
+own words, and what sessions do in Python. Their schemas are closed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from ..errors import ArtifactError
+from ..errors import ManifestError
+from . import canonical
+from . import schema as s
+from .container import check_name
 from .dtypes import BY_NAME
+from .schema import refusal as _refuse
 
-FORMAT = 2
-MAX_BYTES = 64 << 20
-LEAF_BYTES = 1 << 20
-MANIFEST_NAME = "manifest.json"
+FORMAT = "vitrify-artifact/1"
+MANIFEST, SIGNATURE, DETAILS = "manifest.json", "signature.json", "details.json"
+MAX_DETAILS = 64 << 20
+ROLES = ("payload", "weights", "leaves", "details", "sbom", "provenance", "probe")
 
 #: A count, or an expression over the model's named dims.
 Amount = int | str
@@ -61,8 +64,9 @@ class Kernel(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The code for one kind of CPU. ``features`` are needed besides what the target's name implies;
-    ``weights`` is None for a model without constants. Memory is in bytes, scratch per thread."""
+    """The code for one kind of machine. ``features`` are needed besides what the target's name implies. ``payload``
+    exports ``exports`` and nothing else. ``weights`` and ``leaves``, the list of their digests, are None for a model
+    without constants. Memory is in bytes, scratch per thread."""
 
     target: str
     features: tuple[str, ...]
@@ -72,14 +76,19 @@ class Target(NamedTuple):
     scratch_bytes: int
     peak_bytes: Amount
     kernels: tuple[Kernel, ...] = ()
+    leaves: str | None = None
+    os: str = "linux"
+    architecture: str = "x86_64"
+    exports: tuple[str, ...] = ("vt_payload",)
 
 
 class FileEntry(NamedTuple):
-    """``sha256`` has one digest for each MiB of the file, so that they can be checked in parallel and
-    an error can say where the damage is. An empty file has none."""
+    """A file: its size in bytes, its SHA-256 and (for archives) CRC-32, and what it is for."""
 
     size: int
-    sha256: tuple[str, ...]
+    sha256: str
+    crc32: int
+    role: str
 
 
 class Edge(NamedTuple):
@@ -156,10 +165,12 @@ class CustomCall(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """Everything about an artifact but the bytes of its files. ``host`` is None where all inputs and outputs
-    are the plan's own. The plan names ``custom_calls`` by number."""
+    """Everything about an artifact but the bytes of its files. ``abi`` is the digest of the interface between
+    payload and runtime. ``host`` is None where all inputs and outputs are the plan's own. The plan names
+    ``custom_calls`` by number."""
 
     vitrify: str
+    abi: str
     meta: Meta
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -170,44 +181,19 @@ class Manifest(NamedTuple):
     custom_calls: tuple[CustomCall, ...] = ()
 
 
-T = TypeVar("T")
-Parser = Callable[[Any, str], T]
-
-_HEX = frozenset("0123456789abcdef")
-_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
-_MAX_NAME = 200
-
-
-def _refuse(where: str, expected: str, actual: object) -> ArtifactError:
-    shown = repr(actual)
-    return ArtifactError(
-        f"manifest: {where or 'the document'} is ill-formed",
-        expected=expected,
-        actual=shown if len(shown) <= 80 else shown[:77] + "...",
-        hint="the artifact is damaged or was not written by this version; compile the model again",
-    )
-
-
-def _text(value: Any, where: str) -> str:
-    if type(value) is not str:
-        raise _refuse(where, "a string", value)
-    return value
-
-
-def _count(value: Any, where: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise _refuse(where, "an integer from 0 to 2**63 - 1", value)
-    return value
-
-
-def _integer(value: Any, where: str) -> int:
-    if type(value) is not int or not -(1 << 63) <= value < 1 << 63:
-        raise _refuse(where, "a 64-bit integer", value)
-    return value
-
-
 def _amount(value: Any, where: str) -> Amount:
-    return value if type(value) is str and value else _count(value, where)
+    return value if type(value) is str and value else s.count(value, where)
+
+
+def _whole(value: Any, where: str) -> int:
+    """A 64-bit integer in decimal: JSON's own hold 53 bits."""
+    try:
+        found = int(value) if type(value) is str and len(value) <= 20 else None
+    except ValueError:
+        found = None
+    if found is None or str(found) != value or not -(1 << 63) <= found < 1 << 63:
+        raise _refuse(where, "a 64-bit integer in decimal", value)
+    return found
 
 
 def _dtype(value: Any, where: str) -> str:
@@ -217,62 +203,25 @@ def _dtype(value: Any, where: str) -> str:
 
 
 def _file_name(value: Any, where: str) -> str:
-    if (
-        type(value) is not str
-        or not 0 < len(value) <= _MAX_NAME
-        or not _NAME_CHARACTERS.issuperset(value)
-        or value[0] in "._-"
-        or value == MANIFEST_NAME
-    ):
-        raise _refuse(where, "a plain file name", value)
-    return value
+    name = s.text(value, where)
+    check_name(name)
+    if name in (MANIFEST, SIGNATURE):
+        raise _refuse(where, "a file that the manifest lists", value)
+    return name
 
 
-def _digest(value: Any, where: str) -> str:
-    if type(value) is not str or len(value) != 64 or not _HEX.issuperset(value):
-        raise _refuse(where, "64 lowercase hexadecimal digits", value)
-    return value
+def _crc(value: Any, where: str) -> int:
+    if type(value) is not str or len(value) != 8 or value != f"{int(value, 16) if _is_hex(value) else 0:08x}":
+        raise _refuse(where, "8 lower-case hexadecimal digits", value)
+    return int(value, 16)
 
 
-def _optional_file(value: Any, where: str) -> str | None:
-    return None if value is None else _file_name(value, where)
-
-
-def _several(item: Parser[T]) -> Parser[tuple[T, ...]]:
-    def parse(value: Any, where: str) -> tuple[T, ...]:
-        if type(value) is not list:
-            raise _refuse(where, "a list", value)
-        return tuple([item(element, f"{where}[{index}]") for index, element in enumerate(value)])
-
-    return parse
-
-
-def _mapping(key: Parser[str], item: Parser[T]) -> Parser[dict[str, T]]:
-    def parse(value: Any, where: str) -> dict[str, T]:
-        if type(value) is not dict:
-            raise _refuse(where, "an object", value)
-        return {key(name, where): item(element, f"{where}[{name!r}]") for name, element in value.items()}
-
-    return parse
-
-
-def _record(cls: Callable[..., T], **fields: Parser[Any]) -> Parser[T]:
-    names = list(fields)
-
-    def parse(value: Any, where: str) -> T:
-        if type(value) is not dict or list(value) != names:
-            raise _refuse(where, f"an object with the members {', '.join(names)}", value)
-        return cls(*[parser(value[name], f"{where}.{name}") for name, parser in fields.items()])
-
-    return parse
-
-
-def _optional(item: Parser[T]) -> Parser[T | None]:
-    return lambda value, where: None if value is None else item(value, where)
+def _is_hex(value: str) -> bool:
+    return not set(value) - set("0123456789abcdef")
 
 
 def _label(value: Any, where: str) -> str:
-    domain, mark, name = _text(value, where).partition("::")
+    domain, mark, name = s.text(value, where).partition("::")
     if not (domain and mark and name):
         raise _refuse(where, "domain::name", value)
     return str(value)
@@ -280,7 +229,7 @@ def _label(value: Any, where: str) -> str:
 
 def _object_text(value: Any, where: str) -> str:
     try:
-        if type(json.loads(_text(value, where))) is dict:
+        if type(json.loads(s.text(value, where))) is dict:
             return str(value)
     except (ValueError, RecursionError):
         pass
@@ -311,11 +260,9 @@ def is_edge_type(text: str) -> bool:
 
 
 def _setting(value: Any, where: str) -> Setting:
-    setting = _record(Setting, kind=_text, values=_several(_setting_value))(value, where)
-    if setting.kind not in _SETTING_KINDS:
-        raise _refuse(f"{where}.kind", "int, float or string", setting.kind)
-    if not all(type(item) is _SETTING_KINDS[setting.kind] for item in setting.values):
-        raise _refuse(f"{where}.values", f"values of kind {setting.kind}", setting.values)
+    setting = s.record(Setting, kind=s.one_of("int", "float", "string"), values=s.several(s.text))(value, where)
+    if setting.kind == "int":
+        return Setting("int", tuple(_whole(item, f"{where}.values") for item in setting.values))
     if setting.kind == "float":
         for item in setting.values:
             try:
@@ -325,66 +272,75 @@ def _setting(value: Any, where: str) -> Setting:
     return setting
 
 
-def _setting_value(value: Any, where: str) -> int | str:
-    return value if type(value) is str else _integer(value, where)
-
-
-_SETTING_KINDS: dict[str, type] = {"int": int, "float": str, "string": str}
 _ELEMENTS = frozenset({"tensor(string)", *(dtype.tensor_type for dtype in BY_NAME.values())})
 
-_port = _record(Port, name=_text, dtype=_dtype, dims=_several(_amount))
-_meta = _record(
-    Meta, producer_name=_text, graph_name=_text, domain=_text, description=_text, version=_integer,
-    custom_metadata_map=_mapping(_text, _text), graph_description=_text,
+_port = s.record(Port, name=s.text, dtype=_dtype, dims=s.several(_amount))
+_meta = s.record(
+    Meta, producer_name=s.text, graph_name=s.text, domain=s.text, description=s.text, version=_whole,
+    custom_metadata_map=s.mapping(s.text, s.text), graph_description=s.text,
 )  # fmt: skip
-_kernel = _record(Kernel, name=_text, nodes=_several(_count), flops=_amount, bytes=_amount)
-_target = _record(
-    Target, target=_text, features=_several(_text), payload=_file_name, weights=_optional_file,
-    arena_bytes=_amount, scratch_bytes=_count, peak_bytes=_amount, kernels=_several(_kernel),
+_kernel = s.record(Kernel, name=s.text, nodes=s.several(s.count), flops=_amount, bytes=_amount)
+_target = s.record(
+    Target, target=s.text, features=s.several(s.text), payload=_file_name, weights=s.optional(_file_name),
+    arena_bytes=_amount, scratch_bytes=s.count, peak_bytes=_amount, kernels=s.constant("details"),
+    leaves=s.optional(_file_name), os=s.one_of("linux", "macos", "windows"),
+    architecture=s.one_of("x86_64", "aarch64"), exports=s.several(s.text),
 )  # fmt: skip
-_edge = _record(Edge, name=_text, type=_edge_type, dims=_optional(_several(_amount)))
-_literal = _record(Literal, dtype=_literal_dtype, dims=_several(_count), values=_several(_text))
-_step = _record(
-    Step, op=_text, source=_text, inputs=_several(_integer), outputs=_count, settings=_mapping(_text, _setting)
+_edge = s.record(Edge, name=s.text, type=_edge_type, dims=s.optional(s.several(_amount)))
+_literal = s.record(Literal, dtype=_literal_dtype, dims=s.several(s.count), values=s.several(s.text))
+_step = s.record(
+    Step, op=s.text, source=s.text, inputs=s.several(s.integer), outputs=s.count, settings=s.mapping(s.text, _setting)
 )
-_host = _record(
-    Host, inputs=_several(_edge), outputs=_several(_edge), constants=_several(_literal), prologue=_several(_step),
-    feeds=_several(_count), epilogue=_several(_step), results=_several(_count),
+_host = s.record(
+    Host, inputs=s.several(_edge), outputs=s.several(_edge), constants=s.several(_literal), prologue=s.several(_step),
+    feeds=s.several(s.count), epilogue=s.several(_step), results=s.several(s.count),
 )  # fmt: skip
-_slot = _record(Slot, dtype=_dtype, rank=_count)
-_custom_call = _record(
-    CustomCall, label=_label, version=_count, digest=_digest, origin=_text, attributes=_object_text,
-    arguments=_several(_optional(_slot)), results=_several(_slot), c_source=_text,
+_slot = s.record(Slot, dtype=_dtype, rank=s.count)
+_custom_call = s.record(
+    CustomCall, label=_label, version=s.count, digest=s.digest, origin=s.text, attributes=_object_text,
+    arguments=s.several(s.optional(_slot)), results=s.several(_slot), c_source=s.text,
 )  # fmt: skip
-_manifest = _record(
-    Manifest, vitrify=_text, meta=_meta, inputs=_several(_port), outputs=_several(_port),
-    targets=_several(_target), nodes=_several(_record(Node, name=_text, op=_text)),
-    files=_mapping(_file_name, _record(FileEntry, size=_count, sha256=_several(_digest))),
-    host=_optional(_host), custom_calls=_several(_custom_call),
+_file = s.record(FileEntry, size=s.count, sha256=s.digest, crc32=_crc, role=s.one_of(*ROLES))
+_outer = s.record(
+    lambda _, *members: members,
+    format=s.constant(FORMAT), vitrify=s.text, abi=s.digest, inputs=s.several(_port), outputs=s.several(_port),
+    targets=s.several(_target), files=s.mapping(_file_name, _file),
+)  # fmt: skip
+_details = s.record(
+    lambda *members: members,
+    meta=_meta, nodes=s.several(s.record(Node, name=s.text, op=s.text)), host=s.optional(_host),
+    custom_calls=s.several(_custom_call), kernels=s.several(s.several(_kernel)),
 )  # fmt: skip
 
 
-def check(manifest: Manifest) -> None:
-    """Raises ArtifactError where the parts of a manifest do not fit together."""
+def _check(manifest: Manifest) -> None:
+    """Raises ManifestError where the parts of a manifest do not fit together."""
     for kind, ports in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         names = [port.name for port in ports]
         if len(set(names)) != len(names):
             raise _refuse(kind, "names that differ", names)
     if not manifest.targets:
         raise _refuse("targets", "at least one target", [])
-    used = {name for target in manifest.targets for name in (target.payload, target.weights) if name}
-    if used != set(manifest.files):
-        raise _refuse("files", f"exactly the files that targets use: {sorted(used)}", sorted(manifest.files))
-    for name, entry in manifest.files.items():
-        leaves = -(-entry.size // LEAF_BYTES)
-        if len(entry.sha256) != leaves:
-            raise _refuse(f"files[{name!r}].sha256", f"{leaves} digests", len(entry.sha256))
+    used: dict[str, str] = {DETAILS: "details"}
     for target in manifest.targets:
+        if (target.weights is None) != (target.leaves is None):
+            raise _refuse("targets", "a list of digests for weights", target.leaves)
+        parts = {target.payload: "payload", target.weights: "weights", target.leaves: "leaves"}
+        used |= {name: role for name, role in parts.items() if name is not None}
         for kernel in target.kernels:
             if any(node >= len(manifest.nodes) for node in kernel.nodes):
                 raise _refuse(f"kernel {kernel.name!r}", f"nodes below {len(manifest.nodes)}", kernel.nodes)
+    required = {name: entry.role for name, entry in manifest.files.items() if entry.role in _USED_ROLES}
+    if used != required:
+        raise _refuse("files", f"for targets and details exactly {sorted(used)}", sorted(required))
+    for role in ("sbom", "provenance"):
+        if sum(entry.role == role for entry in manifest.files.values()) > 1:
+            raise _refuse("files", f"at most one file for the role {role}", sorted(manifest.files))
     if manifest.host is not None:
         _check_host(manifest.host, len(manifest.inputs), len(manifest.outputs))
+
+
+_USED_ROLES = ("payload", "weights", "leaves", "details")
 
 
 def _check_host(host: Host, plan_inputs: int, plan_outputs: int) -> None:
@@ -422,52 +378,79 @@ _MAX_STEP_OUTPUTS = 1 << 20
 
 
 def _plain(value: Any) -> Any:
+    """What JSON has for it: integers that JSON's do not hold are text, as the schema reads them."""
     if isinstance(value, tuple):
-        if hasattr(value, "_asdict"):
-            return {name: _plain(member) for name, member in value._asdict().items()}
-        return [_plain(item) for item in value]
+        if isinstance(value, Setting):
+            return {"kind": value.kind, "values": [str(item) for item in value.values]}
+        if isinstance(value, Meta):
+            return {**_members(value), "version": str(value.version)}
+        if isinstance(value, FileEntry):
+            return {**_members(value), "crc32": f"{value.crc32:08x}"}
+        if isinstance(value, Target):
+            return {**_members(value._replace(kernels=())), "kernels": "details"}
+        return _members(value) if hasattr(value, "_asdict") else [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {name: _plain(member) for name, member in value.items()}
-    return value
+        return {_plain(name): _plain(member) for name, member in value.items()}
+    if type(value) is int and value > canonical.MAX_INTEGER:
+        return str(value)  # an amount: these may be texts
+    # A damaged name may hold half of a surrogate pair; a description need not.
+    return value.encode("utf-8", "replace").decode() if type(value) is str else value
 
 
-def _dump(document: Mapping[str, Any]) -> bytes:
-    # Lone surrogates (a damaged name) must not make writing or checking fail with a Unicode error.
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+def _members(value: Any) -> dict[str, Any]:
+    return {name: _plain(member) for name, member in value._asdict().items()}
 
 
-def encode(manifest: Manifest) -> bytes:
-    """The bytes of ``manifest.json``. Raises ArtifactError for a manifest that would not parse back."""
-    document = {"format": FORMAT, **_plain(manifest)}
-    body = _dump(document)
-    document["sha256"] = hashlib.sha256(body).hexdigest()
-    encoded = _dump(document) + b"\n"
-    if parse(encoded) != manifest:
-        raise ArtifactError("manifest: its parts have the wrong types", hint="sequences must be tuples")
+def encode_details(manifest: Manifest) -> bytes:
+    """The bytes of ``details.json``. LimitError where there are more than 64 MiB."""
+    encoded = canonical.dumps(
+        {
+            "meta": _plain(manifest.meta), "nodes": _plain(manifest.nodes), "host": _plain(manifest.host),
+            "custom_calls": _plain(manifest.custom_calls),
+            "kernels": [_plain(target.kernels) for target in manifest.targets],
+        }
+    )  # fmt: skip
+    _details(canonical.loads(encoded, what=DETAILS, limit=MAX_DETAILS), "details")
     return encoded
 
 
-def parse(encoded: bytes) -> Manifest:
-    """The manifest in ``encoded``; ArtifactError for anything but what :func:`encode` writes."""
-    if len(encoded) > MAX_BYTES:
-        raise _refuse("", f"at most {MAX_BYTES} bytes", len(encoded))
-    try:
-        document = json.loads(encoded)
-    except (ValueError, RecursionError) as error:
-        raise _refuse("", "JSON", str(error)) from None
-    if type(document) is not dict or "format" not in document:
-        raise _refuse("", "an object with the member format", document)
-    found = document.pop("format")
-    if found != FORMAT or type(found) is not int:
-        raise ArtifactError(
-            "manifest: the format is not the one this version reads", expected=FORMAT, actual=found,
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of ``manifest.json``; ``manifest.files`` has every file. Raises ManifestError for a manifest that
+    would not parse back, LimitError for more than 1 MiB."""
+    _check(manifest)
+    encoded = canonical.dumps(
+        {
+            "format": FORMAT, "vitrify": manifest.vitrify, "abi": manifest.abi, "inputs": _plain(manifest.inputs),
+            "outputs": _plain(manifest.outputs), "targets": _plain(manifest.targets), "files": _plain(manifest.files),
+        }
+    )  # fmt: skip
+    _outer(canonical.loads(encoded, what=MANIFEST, limit=canonical.MAX_BYTES), "manifest")
+    return encoded
+
+
+def parse(encoded: bytes, details: Callable[[FileEntry], bytes]) -> Manifest:
+    """The manifest in two documents; ManifestError for anything but what :func:`encode` and :func:`encode_details`
+    write. ``details`` gets the entry of the second one and gives its bytes, which it has compared with it."""
+    vitrify, abi, inputs, outputs, targets, files = _outer(_load(encoded), "manifest")
+    if DETAILS not in files:
+        raise _refuse("manifest.files", DETAILS, sorted(files))
+    document = canonical.loads(details(files[DETAILS]), what=DETAILS, limit=MAX_DETAILS)
+    meta, nodes, host, custom_calls, kernels = _details(document, "details")
+    if len(kernels) != len(targets):
+        raise _refuse("details.kernels", f"kernels of {len(targets)} targets", len(kernels))
+    targets = tuple(target._replace(kernels=own) for target, own in zip(targets, kernels, strict=True))
+    manifest = Manifest(vitrify, abi, meta, inputs, outputs, targets, nodes, files, host, custom_calls)
+    _check(manifest)
+    return manifest
+
+
+def _load(encoded: bytes) -> Any:
+    document = canonical.loads(encoded, what=MANIFEST, limit=canonical.MAX_BYTES)
+    found = document.get("format") if type(document) is dict else None
+    if type(found) is str and found != FORMAT:
+        raise ManifestError(
+            "the artifact's format is not the one this version reads", expected=FORMAT, actual=found,
             hint="compile the model again with this version, or install the version that wrote the artifact",
         )  # fmt: skip
-    stated = document.pop("sha256", None)
-    body = _dump({"format": found, **document})
-    digest = hashlib.sha256(body).hexdigest()
-    if stated != digest or encoded != body[:-1] + b',"sha256":"' + digest.encode() + b'"}\n':
-        raise _refuse("", f"the SHA-256 {stated}", digest)
-    manifest: Manifest = _manifest(document, "")
-    check(manifest)
-    return manifest
+    return document
+

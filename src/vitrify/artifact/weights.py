@@ -88,9 +88,9 @@ class Weights:
                 raise RaceError("the file was changed while it was examined", path=self.path)
             self._checked = True
 
-    def _status(self) -> tuple[int, int, int]:
-        found = os.fstat(self._fd)
-        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    def _status(self) -> tuple[int, int]:
+        found = os.fstat(self._fd)  # not the time of the last change of its names: another artifact may take its place
+        return found.st_size, found.st_mtime_ns
 
     def __del__(self) -> None:
         # The mapping goes with its last reader; only the descriptor is closed here.

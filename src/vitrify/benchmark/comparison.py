@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from vitrify.artifact.directory import Artifact
+from vitrify.artifact.loading import Artifact
 from vitrify.benchmark.difference import Difference, compare_output, default_tolerance
 from vitrify.benchmark.engines import ENGINES, Engine, Feed, Run
 from vitrify.benchmark.machine import machine_facts

@@ -40,10 +40,11 @@ class Vitrify(Engine):
 
     def prepare(self, model: bytes | Path, feed: Feed, threads: int, *, bf16: bool = False) -> Run:
         import vitrify
+        from vitrify.artifact.loading import is_artifact
 
         options = vitrify.SessionOptions(intra_op_num_threads=threads)
         compiled = None
-        if not (isinstance(model, Path) and model.is_dir()):
+        if not (isinstance(model, Path) and is_artifact(model)):
             shapes = {name: array.shape for name, array in feed.items()}
             compiled = vitrify.CompileOptions(bf16=bf16, specialize=(shapes,))
         source = model if isinstance(model, bytes) else str(model)

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vitrify.artifact.directory import Artifact, load_artifact
+from vitrify.artifact.loading import Artifact, is_artifact, load_artifact
 from vitrify.artifact.manifest import Port
 from vitrify.benchmark.chart import check_chart, draw_chart
 from vitrify.benchmark.comparison import Comparison, compare
@@ -105,7 +105,7 @@ class _Prepared:
 
 def _prepare(model: Path, options: BenchOptions, folder: str | None) -> _Prepared:
     """Inputs, and the artifact: compiled for their shapes where ``model`` is none."""
-    if model.is_dir():
+    if is_artifact(model):
         if options.bf16 or options.fresh:
             name = "--bf16" if options.bf16 else "--fresh"
             raise InvalidArgumentError(

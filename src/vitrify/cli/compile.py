@@ -17,7 +17,7 @@ from vitrify.errors import InvalidArgumentError, NoSuchFileError
 from vitrify.options import CompileOptions, OptLevel, Progress
 
 if TYPE_CHECKING:
-    from vitrify.artifact.directory import Artifact
+    from vitrify.artifact.loading import Artifact
     from vitrify.compiled import CompiledArtifact
 
 
@@ -104,9 +104,9 @@ def counted(number: int, noun: str) -> str:
 
 def artifact_of(model: Path, options: CompileOptions) -> Artifact:
     """An artifact as it is, a model compiled. Raises NoSuchFileError for neither."""
-    if model.is_dir():
-        from vitrify.artifact.directory import load_artifact
+    from vitrify.artifact.loading import is_artifact, load_artifact
 
+    if is_artifact(model):
         return load_artifact(model)
     if not model.exists():
         raise NoSuchFileError(f"{model} does not exist", expected="an ONNX model, or an artifact")

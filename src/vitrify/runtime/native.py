@@ -19,13 +19,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # its stubs leave it out
 
-from ..artifact.directory import MappedFile
 from ..artifact.dtypes import CODES, DTYPES
 from ..artifact.manifest import Port
-from ..errors import ArtifactError, OutOfMemoryError, PlatformError
+from ..artifact.payload import Payload
+from ..artifact.weights import Weights
+from ..errors import OutOfMemoryError, PlatformError, SchemaError
 from .threads import available_cpus
 
 ABI_VERSION = 4
+#: SHA-256 of abi.h: payloads are made for exactly this interface.
+ABI_DIGEST = "2401cf888cea807ee653a28e944ed43c00a24b39cfc0cbd7ba47261f5f515859"
 
 #: What the builtin returns: all outputs; None for a feed not in native form; the status of a failure.
 Result = list["np.ndarray[Any, Any]"] | int | None
@@ -220,47 +223,50 @@ def _array_table() -> Any:
 
 
 class _Library:
-    """The payload in one file, opened once however many sessions use it.
+    """A payload, opened once however many sessions use it.
 
-    It is opened through its descriptor, so that what was checked is what is loaded, whatever happens
-    to the path. The dynamic loader remembers every name it opened a library by: so there is one name
-    for a file, and the descriptor in it stays open, hence unique, until the library is unloaded.
+    It is opened through a file that cannot change, so that what was checked is what is loaded. The dynamic loader
+    remembers every name it opened a library by: the descriptor in the name stays open, hence unique, until the
+    library is unloaded.
     """
 
     lock = RLock()  # recursive: the garbage collector may release one while another is opened
-    loaded: ClassVar[dict[tuple[int, int], _Library]] = {}
+    loaded: ClassVar[dict[str, _Library]] = {}  # by the digest of the payload
 
-    def __init__(self, file: MappedFile) -> None:
+    def __init__(self, file: Payload) -> None:
         self.file = file
         self.users = 0
         try:
-            self.cdll = ctypes.CDLL(f"/proc/self/fd/{file.fd}", mode=ctypes.RTLD_LOCAL | os.RTLD_NOW)
+            self.cdll = ctypes.CDLL(file.location, mode=ctypes.RTLD_LOCAL | os.RTLD_NOW)
         except OSError as error:
             raise PlatformError(f"{file.path}: the system cannot load it: {error}") from None
         try:
             self.table = _Table.in_dll(self.cdll, "vt_payload")
         except ValueError:
             _ctypes.dlclose(self.cdll._handle)
-            raise ArtifactError(f"{file.path}: not a payload: vt_payload is not in it") from None
+            raise SchemaError("not a payload: vt_payload is not in it", path=file.path) from None
         if (self.table.abi, self.table.size) != (ABI_VERSION, ctypes.sizeof(_Table)):
             found = f"interface {self.table.abi} of {self.table.size} bytes"
             _ctypes.dlclose(self.cdll._handle)
-            raise ArtifactError(
-                f"{file.path}: made for another runtime",
+            raise SchemaError(
+                "made for another runtime", path=file.path,
                 expected=f"interface {ABI_VERSION} of {ctypes.sizeof(_Table)} bytes",
                 actual=found, hint="compile the model again with this version",
             )  # fmt: skip
+        try:
+            file.check_mapped(addressof(self.table))
+        except BaseException:
+            _ctypes.dlclose(self.cdll._handle)
+            raise
         self.model = self.table.model.contents
 
     @classmethod
-    def acquire(cls, file: MappedFile) -> _Library:
+    def acquire(cls, file: Payload) -> _Library:
         """The library of ``file``, loaded if it is not; for each call there has to be a release."""
-        found = os.fstat(file.fd)
-        key = (found.st_dev, found.st_ino)
         with cls.lock:
-            library = cls.loaded.get(key)
+            library = cls.loaded.get(file.digest)
             if library is None:
-                library = cls.loaded[key] = cls(file)
+                library = cls.loaded[file.digest] = cls(file)
             library.users += 1
             return library
 
@@ -272,7 +278,7 @@ class _Library:
                 _ctypes.dlclose(self.cdll._handle)
 
     def check(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
-        """Raises ArtifactError unless the payload's arguments are those of the manifest."""
+        """Raises SchemaError unless the payload's arguments are those of the manifest."""
         model = self.model
         found = [
             [(arg.name.decode(), arg.dtype, arg.itemsize, arg.rank) for arg in args[:count]]
@@ -283,7 +289,7 @@ class _Library:
             for ports in (inputs, outputs)
         ]
         if found != stated:
-            raise ArtifactError(
+            raise SchemaError(
                 "payload and manifest disagree on inputs and outputs", expected=stated, actual=found,
                 hint="compile the model again",
             )  # fmt: skip
@@ -408,7 +414,7 @@ _end_callback = ctypes.PYFUNCTYPE(None, c_void_p)(_end)
 
 def _create(
     library: _Library,
-    weights: MappedFile | None,
+    weights: Weights | None,
     objects: Sequence[Sequence[object]],
     threads: int,
     memory: Memory,
@@ -420,7 +426,7 @@ def _create(
     arrays = [(c_void_p * max(len(part), 1))(*map(id, part)) for part in objects]
     constants = None if weights is None else np.frombuffer(weights.data, np.uint8)
     if library.model.weights_bytes != (0 if constants is None else constants.size):
-        raise ArtifactError("payload and weights disagree on their size", hint="compile the model again")
+        raise SchemaError("payload and weights disagree on their size", hint="compile the model again")
     callback = None if op_call is None else _NativeOpCall(op_call)
     config = _Config(
         ctypes.pointer(_process.os), ctypes.pointer(_process.python),
@@ -443,14 +449,14 @@ class NativeSession:
     until it and this object are gone.
 
     ``dtypes`` are the exact dtype objects of the inputs' and the outputs' arrays. Raises PlatformError when
-    the system cannot load the payload, ArtifactError when payload, weights and manifest do not fit together,
-    OutOfMemoryError.
+    the system cannot load the payload, SchemaError when payload, weights and manifest do not fit together,
+    OutOfMemoryError. :meth:`check` has to be called before the first ``call``.
     """
 
     def __init__(
         self,
-        payload: MappedFile,
-        weights: MappedFile | None,
+        payload: Payload,
+        weights: Weights | None,
         inputs: Sequence[Port],
         outputs: Sequence[Port],
         dtypes: tuple[Sequence[np.dtype[Any]], Sequence[np.dtype[Any]]],
@@ -473,6 +479,7 @@ class NativeSession:
         _sessions[address] = (library, [*kept, method], leave)
         capsule = _capsule_new(address, None, _process.capsule_end)
         self.call: NativeCall = _function_new(addressof(method), capsule, None)
+        self._weights = weights
         self._address, self._table, self._model = address, library.table, library.model
         self._ranks = [len(port.dims) for port in outputs]
         # Made once: ctypes forgets array types that nobody holds, and takes long to make them.
@@ -481,12 +488,18 @@ class NativeSession:
         self._dims = c_int64 * max(sum(ranks), 1)
         self._starts = [8 * sum(ranks[:index]) for index in range(len(ranks))]
 
+    def check(self) -> None:
+        """Compares the weights with their digests, the first time. Raises IntegrityError, RaceError."""
+        if self._weights is not None:
+            self._weights.check()
+
     def run(
         self, arrays: Sequence[np.ndarray[Any, Any]], output: OutputMaker, watch: Watch | None = None
     ) -> int:
         """A run over ``arrays``, which are native and fit the model. ``output(index, shape)`` gives the array
         to write each output into, native and of that shape. 0, or a status as ``call`` gives them; what
         ``output`` raises is raised here, and so is what a signal's handler raises during a loop."""
+        self.check()
         raised: list[BaseException] = []
         made: list[np.ndarray[Any, Any]] = []
 

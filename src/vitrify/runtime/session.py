@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..artifact.directory import Artifact, load_artifact
 from ..artifact.dtypes import BY_NAME
+from ..artifact.loading import Artifact, load_artifact
 from ..artifact.manifest import Edge, Port, Target
 from ..errors import (
     ArgumentTypeError,
@@ -20,6 +20,7 @@ from ..errors import (
     InvalidArgumentError,
     OutOfMemoryError,
     RunLimitError,
+    SchemaError,
     ShapeError,
     TerminatedError,
     VitrifyError,
@@ -27,7 +28,7 @@ from ..errors import (
 from .cpu import choose, detect
 from .environment import PROVIDER, check_providers
 from .feed import Array, native_dtype, normalise
-from .native import Limits, Memory, NativeSession
+from .native import ABI_DIGEST, Limits, Memory, NativeCall, NativeSession, Result
 from .options import SessionOptions
 from .threads import default_threads
 
@@ -107,11 +108,11 @@ def _node_arg(port: Port | Edge) -> NodeArg:
 class Session:
     """A compiled model, ready to run. Any number of threads may call :meth:`run` at once.
 
-    ``artifact`` is an :class:`Artifact` or the path of one. The target that suits this CPU best is
-    taken; its payload and weights are checked against their digests, then mapped. Raises
-    ArtifactError for a damaged artifact, PlatformError when no target fits, OutOfMemoryError when the
-    stated peak is already over the memory limit, MissingCustomOpError where the artifact needs custom ops that are
-    not registered.
+    ``artifact`` is an :class:`Artifact` or the path of one. The target that suits this CPU best is taken; its
+    payload is checked against its digest, then mapped, and its weights are when the first run needs them. Raises
+    ArtifactError for an artifact that is damaged or not trusted, PlatformError when no target fits, OutOfMemoryError
+    when the stated peak is already over the memory limit, MissingCustomOpError where the artifact needs custom ops
+    that are not registered.
     """
 
     def __init__(
@@ -122,6 +123,11 @@ class Session:
         self._options = options or SessionOptions()
         self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
         manifest = self.artifact.manifest
+        if manifest.abi != ABI_DIGEST:
+            raise SchemaError(
+                "the artifact was made for another runtime", path=self.artifact.path, expected=ABI_DIGEST,
+                actual=manifest.abi, hint="compile the model again with this version",
+            )  # fmt: skip
         self.target: Target = choose(manifest.targets, detect())
         self.threads = self._options.intra_op_num_threads or default_threads()
         limit = self._options.memory_limit_bytes
@@ -132,14 +138,14 @@ class Session:
         self._dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._inputs]
         self._output_dtypes = [native_dtype(BY_NAME[port.dtype]) for port in self._outputs]
         self._positions = {port.name: index for index, port in enumerate(self._outputs)}
-        weights, op_call = self.target.weights, None
+        op_call = None
         if manifest.custom_calls:
             from .custom_calls import CustomCalls
 
             op_call = CustomCalls(manifest.custom_calls) or None
         self._native = NativeSession(
-            self.artifact.map(self.target.payload),
-            None if weights is None else self.artifact.map(weights),
+            self.artifact.payload(self.target),
+            self.artifact.weights(self.target),
             self._inputs,
             self._outputs,
             (self._dtypes, self._output_dtypes),
@@ -148,12 +154,13 @@ class Session:
             limits=self._limits(None),
             op_call=op_call,
         )
-        self._call = self._native.call
+        self._ready: NativeCall = self._native.call
+        self._call: NativeCall = self._first_call
         self._host = manifest.host
         if self._host is not None:
             from .host.edges import Edges  # few models need it
 
-            self._call = Edges(self._host, self._inputs, self._dtypes, len(self._outputs), self._call)
+            self._ready = Edges(self._host, self._inputs, self._dtypes, len(self._outputs), self._native.call)
             self._positions = {edge.name: index for index, edge in enumerate(self._host.outputs)}
 
         self._history = None
@@ -161,6 +168,12 @@ class Session:
             from .profile import History
 
             self._history = History()
+
+    def _first_call(self, feed: object) -> Result:
+        """Weights are compared with their digests before they are first read."""
+        self._native.check()
+        self._call = self._ready
+        return self._ready(feed)
 
     def run(
         self,

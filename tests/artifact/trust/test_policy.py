@@ -168,7 +168,7 @@ def test_a_changed_policy(tmp_path: Path) -> None:
 
 def test_releases_and_time_only_grow(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    chosen = own_policy(ONE)
+    chosen = own_policy(ONE.public)
     state = store.state()
     now = store.now(chosen, state)
     store.note(state, now, "speech", 5)

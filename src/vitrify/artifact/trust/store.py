@@ -19,12 +19,12 @@ from .. import canonical
 from .. import schema as s
 from ..archive import open_regular
 from ..container import read_exactly
-from .keys import Signer
+from .keys import Signer, key_id, parse_public
 from .policy import ANY, Key, Policy, Role, Rule, open_policy, seal_policy, succeed
 
 DIRECTORY_VARIABLE = "VITRIFY_TRUST_DIR"
 BUILT = 1795219200  # 2026-11-21: no clock that says less is right
-_MACHINE_KEY, _POLICY, _STATE = "machine.pem", "policy.json", "state.json"
+_MACHINE_KEY, _PUBLIC, _POLICY, _STATE = "machine.pem", "machine.pub", "policy.json", "state.json"
 _NOTED_EVERY = 3600  # seconds between two notes of the time
 
 
@@ -71,9 +71,19 @@ class Store:
                     fresh = f"{path}.{os.getpid()}"
                     with suppress(OSError):
                         os.unlink(fresh)
-                    Signer.generate().write(fresh)
+                    key = Signer.generate()
+                    key.write(fresh)
+                    self._write(_PUBLIC, key.public.hex().encode())
                     os.rename(fresh, path)
         return Signer.read(path)
+
+    def machine_public(self) -> bytes | None:
+        """The public half, which is all that loading needs: None before anything was built here."""
+        try:
+            encoded = self._read(_PUBLIC)
+        except FileNotFoundError:
+            return None
+        return parse_public(encoded.decode("ascii", "replace"))
 
     # ---- the policy
 
@@ -82,7 +92,7 @@ class Store:
         try:
             encoded = self._read(_POLICY)
         except FileNotFoundError:
-            return own_policy(self.machine_key())
+            return own_policy(self.machine_public())
         return open_policy(encoded)
 
     def install(self, encoded: bytes) -> Policy:
@@ -188,15 +198,16 @@ class Store:
             os.close(fd)
 
 
-def own_policy(key: Signer) -> Policy:
-    """That the key's owner alone is trusted, with any product."""
+def own_policy(public: bytes | None) -> Policy:
+    """That the key's owner alone is trusted, with any product; nobody, where there is no key."""
+    ids = () if public is None else (key_id(public),)
     return Policy(
-        version=0, issued=0, expires=None, development=False, root=Role((key.id,), 1),
-        keys=(Key(key.public, "this machine"),), products={ANY: Rule((key.id,), 1, 0)}, revoked=(), denied=(),
-        licences=None,
+        version=0, issued=0, expires=None, development=False, root=Role(ids, 1),
+        keys=() if public is None else (Key(public, "this machine"),), products={ANY: Rule(ids, 1, 0)}, revoked=(),
+        denied=(), licences=None,
     )  # fmt: skip
 
 
 def first_policy(key: Signer) -> bytes:
     """The envelope of a policy that trusts this machine alone: what ``vitrify trust`` starts from."""
-    return seal_policy(own_policy(key)._replace(version=1, issued=max(BUILT, int(time.time()))), [key])
+    return seal_policy(own_policy(key.public)._replace(version=1, issued=max(BUILT, int(time.time()))), [key])

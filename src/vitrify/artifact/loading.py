@@ -1,0 +1,261 @@
+"""Artifacts as sessions see them: opened, believed only after the signature and the policy, mapped after that.
+
+The order is fixed. Container, envelope, manifest's digest, policy, list of files, and only then the contents of a
+file, each when it is first asked for. Nothing that has not passed is given to the system's loader or to a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..errors import ContainerError, IntegrityError, SignatureError, UnsignedError
+from .archive import Archive
+from .container import DAMAGED, MARK, read_exactly
+from .folder import Folder
+from .manifest import MANIFEST, SIGNATURE, FileEntry, Manifest, Target, parse
+from .payload import Payload
+from .trust.envelope import STATEMENT_TYPE, Seal, Signed, open_envelope, parse_statement
+from .trust.store import Store, TrustWarning
+from .weights import Weights
+
+_BLOCK = 1 << 20
+Source = Archive | Folder
+
+
+class Opened(NamedTuple):
+    """An artifact whose encoding has been checked and whose signature, if it has one, is of this manifest. Nobody
+    has said yet that its signers are trusted. ``digest`` is the SHA-256 of the manifest."""
+
+    source: Source
+    manifest: Manifest
+    digest: str
+    seal: Seal | None
+    signed: Signed | None
+
+
+class Artifact:
+    """An artifact that the policy accepts. Its files are compared with the manifest when they are first used.
+
+    ``seal`` is None for an unsigned one, which only a policy for development accepts; ``signers`` are the ids of the
+    trusted keys that signed. :meth:`verify` examines everything at once.
+    """
+
+    def __init__(self, opened: Opened, signers: frozenset[str]) -> None:
+        self.opened = opened
+        self.path = opened.source.path
+        self.manifest = opened.manifest
+        self.digest = opened.digest
+        self.seal = opened.seal
+        self.signers = signers
+        self._source = opened.source
+
+    def payload(self, target: Target) -> Payload:
+        """The native code for ``target``, in a file that cannot change any more.
+
+        Raises IntegrityError where it is not what the manifest lists, RaceError where it changes meanwhile.
+        """
+        entry = self.manifest.files[target.payload]
+        fd, start = self._source.locate(target.payload)
+        return Payload(fd, start, entry.size, entry.sha256, self.name(target.payload))
+
+    def weights(self, target: Target) -> Weights | None:
+        """The constants for ``target``, mapped; :meth:`Weights.check` compares them before they are used. None for
+        a model without. IntegrityError where their list of digests is not what the manifest lists."""
+        if target.weights is None or target.leaves is None:
+            return None
+        fd, start = self._source.locate(target.weights)
+        size = self.manifest.files[target.weights].size
+        return Weights(fd, start, size, self.read(target.leaves), self.name(target.weights))
+
+    def read(self, name: str) -> bytes:
+        """All of a file. IntegrityError where it is not what the manifest lists."""
+        return _read(self._source, name, self.manifest.files[name])
+
+    def verify(self) -> None:
+        """Compares every file with the manifest, and every leaf of the weights with its digest. IntegrityError for
+        the first that differs."""
+        for name, entry in self.manifest.files.items():
+            fd, start = self._source.locate(name)
+            found, rest = hashlib.sha256(), entry.size
+            while rest:
+                block = read_exactly(fd, start + entry.size - rest, min(rest, _BLOCK), self.name(name))
+                found.update(block)
+                rest -= len(block)
+            _compare(found.hexdigest(), entry, self.name(name))
+        for target in self.manifest.targets:
+            weights = self.weights(target)
+            if weights is not None:
+                weights.check()
+
+    def envelope(self) -> bytes | None:
+        """The signature as it is stored; None for an unsigned artifact."""
+        return self._source.read(SIGNATURE) if SIGNATURE in self._source.entries else None
+
+    def locate(self, name: str) -> tuple[int, int]:
+        """The descriptor of the file that has a member, and where in it the member begins."""
+        return self._source.locate(name)
+
+    def name(self, member: str) -> str:
+        """How messages call a member."""
+        return f"{self.path}/{member}"
+
+    def close(self) -> None:
+        """Closes the artifact's files; sessions made of it go on."""
+        self._source.close()
+
+    def __enter__(self) -> Artifact:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.path!r})"
+
+
+def is_artifact(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is to be opened as an artifact: a directory, or a file that begins like an archive."""
+    if os.path.isdir(path):
+        return True
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, len(MARK), 0) == MARK
+    finally:
+        os.close(fd)
+
+
+def load_artifact(
+    path: str | os.PathLike[str], *, trust: Store | str | None = None, require_digest: str | None = None
+) -> Artifact:
+    """The artifact in the file or directory ``path``, if the policy accepts it.
+
+    ``trust`` is the directory of another policy than this user's. ``require_digest`` is the SHA-256 of the only
+    manifest that will do. Raises ContainerError, LimitError, ManifestError, IntegrityError, UnsignedError,
+    SignatureError, UntrustedKeyError or PolicyError; all are ArtifactErrors.
+    """
+    opened = open_artifact(path)
+    try:
+        signers = _accept(opened, trust if isinstance(trust, Store) else Store(trust))
+        if require_digest is not None and opened.digest != require_digest:
+            raise IntegrityError(
+                "this is another artifact", path=opened.source.path, expected=require_digest, actual=opened.digest
+            )
+    except BaseException:
+        opened.source.close()
+        raise
+    return Artifact(opened, signers)
+
+
+def open_artifact(path: str | os.PathLike[str]) -> Opened:
+    """The artifact in the file or directory ``path``, whoever made it: to look at, never to run."""
+    source = _source(os.fspath(path))
+    try:
+        entries = source.entries
+        if MANIFEST not in entries:
+            raise ContainerError(f"not an artifact: there is no {MANIFEST} in it", path=source.path)
+        seal, signed = None, None
+        if SIGNATURE in entries:
+            signed = open_envelope(source.read(SIGNATURE), STATEMENT_TYPE)
+            seal = parse_statement(signed.payload)
+        encoded = source.read(MANIFEST)
+        digest = hashlib.sha256(encoded).hexdigest()
+        if seal is not None and seal.manifest != digest:
+            raise SignatureError(
+                "the signature is that of another manifest", path=source.path, expected=seal.manifest, actual=digest,
+                hint=DAMAGED,
+            )  # fmt: skip
+        manifest = parse(encoded, lambda entry: _read(source, "details.json", entry))
+        _check_files(source, manifest.files)
+        if seal is not None:
+            _check_documents(seal, manifest)
+    except BaseException:
+        source.close()
+        raise
+    return Opened(source, manifest, digest, seal, signed)
+
+
+def _source(path: str) -> Source:
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        raise ContainerError(f"cannot be opened: {error.strerror}", path=path, hint="check the path") from None
+    if is_directory and not os.path.lexists(os.path.join(path, MANIFEST)):
+        raise ContainerError(f"not an artifact: there is no {MANIFEST} in it", path=path)
+    return Folder(path) if is_directory else Archive(path)
+
+
+def _accept(opened: Opened, store: Store) -> frozenset[str]:
+    """The trusted keys that signed."""
+    policy = store.policy()
+    if opened.seal is None or opened.signed is None:
+        if not policy.development:
+            raise UnsignedError(
+                "nobody signed this artifact", path=opened.source.path,
+                hint="sign it: vitrify sign ARTIFACT; or, to develop, allow it: vitrify trust development on",
+            )  # fmt: skip
+        warnings.warn(
+            f"{opened.source.path} is not signed, and the policy is one for development: anybody may have made it",
+            TrustWarning, stacklevel=3,
+        )  # fmt: skip
+        return frozenset()
+    state = store.state()
+    now = store.now(policy, state)
+    seal = opened.seal
+    highest = state.releases.get(seal.product, 0)
+    signers = policy.accept(seal, opened.signed, STATEMENT_TYPE, now, highest)
+    store.note(state, now, seal.product, seal.release)
+    return signers
+
+
+def _check_files(source: Source, files: Mapping[str, FileEntry]) -> None:
+    """Exactly the manifest's files are there, each of its size and, in an archive, with its checksum."""
+    found = source.entries.keys() - {MANIFEST, SIGNATURE}
+    if found != files.keys():
+        missing, extra = sorted(files.keys() - found), sorted(found - files.keys())
+        raise IntegrityError(
+            "the files are not those of the manifest", path=source.path, expected=f"{len(files)} files",
+            actual=f"missing {missing}, unlisted {extra}", hint=DAMAGED,
+        )  # fmt: skip
+    for name, entry in files.items():
+        place = source.entries[name]
+        if place.size != entry.size:
+            raise IntegrityError(
+                f"{name}: wrong size", path=source.path, expected=f"{entry.size} bytes", actual=place.size, hint=DAMAGED
+            )
+        if isinstance(source, Archive) and place.crc32 != entry.crc32:
+            raise ContainerError(
+                f"{name}: the archive's checksum is not the manifest's", path=source.path, hint=DAMAGED
+            )
+
+
+def _check_documents(seal: Seal, manifest: Manifest) -> None:
+    """What the signature says of the list of parts and of the build is what lies in the artifact."""
+    for role, stated in (("sbom", seal.sbom), ("provenance", seal.provenance)):
+        found = next((entry.sha256 for entry in manifest.files.values() if entry.role == role), None)
+        if found != stated:
+            raise SignatureError(f"the signature speaks of another {role}", expected=stated, actual=found, hint=DAMAGED)
+
+
+def _read(source: Source, name: str, entry: FileEntry) -> bytes:
+    if name not in source.entries:
+        raise IntegrityError(f"{name} is missing", path=source.path, hint=DAMAGED)
+    if source.entries[name].size != entry.size:
+        actual = source.entries[name].size
+        raise IntegrityError(f"{name}: wrong size", path=source.path, expected=entry.size, actual=actual, hint=DAMAGED)
+    data = source.read(name)
+    _compare(hashlib.sha256(data).hexdigest(), entry, f"{source.path}/{name}")
+    return data
+
+
+def _compare(found: str, entry: FileEntry, path: str) -> None:
+    if found != entry.sha256:
+        expected = entry.sha256
+        raise IntegrityError("this is not what was signed", path=path, expected=expected, actual=found, hint=DAMAGED)
