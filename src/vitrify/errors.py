@@ -64,7 +64,7 @@ class EPFail(Exception):
 LONGEST_LINE = 4000  # characters of a message: names in a hostile model may be a megabyte long
 
 
-def _shortened(line: str) -> str:
+def shortened(line: str) -> str:
     """Long words lose their middle first, so that what is said between them stays."""
     if len(line) <= LONGEST_LINE:
         return line
@@ -91,7 +91,7 @@ class VitrifyError(Exception):
             parts.append(f"expected {expected}")
         if actual is not None:
             parts.append(f"got {actual}")
-        text = "\n".join(map(_shortened, "; ".join(parts).split("\n")))
+        text = "\n".join(map(shortened, "; ".join(parts).split("\n")))
         super().__init__(f"{text}\n  hint: {hint}" if hint else text)
 
 

@@ -7,6 +7,7 @@ import os
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -43,10 +44,25 @@ def run(seed: int, first: int, step: int, count: int, seconds: int, compile_ever
 def _worker(seed: int, first: int, step: int, count: int, seconds: int, every: int, findings: Findings) -> int | None:
     """The number of the case that ended the process; None where it came to its end."""
     arguments = [str(a) for a in (seed, first, step, count, seconds, every)]
-    process = subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.worker", *arguments],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "VITRIFY_DEBUG": "1"},
-    )  # fmt: skip
+    with tempfile.TemporaryFile() as errors:  # no pipe: nobody reads it meanwhile
+        process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-W", "ignore", "-m", "tests.fuzz.worker", *arguments],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "VITRIFY_DEBUG": "0"},
+        )  # fmt: skip
+        last = _followed(process, seed, findings, first)
+        if last is None:
+            return None
+        number, phase = last
+        errors.seek(0)
+        text = errors.read().decode(errors="replace")[-3000:]
+    findings.counts["ended by " + phase] += 1
+    if phase != "peer":
+        findings.failures.append(f"seed {seed}, case {number}: the process ended in phase {phase!r}\n{text}")
+    return number
+
+
+def _followed(process: subprocess.Popen[bytes], seed: int, findings: Findings, first: int) -> tuple[int, str] | None:
+    """Notes what the worker says. The case and the phase it ended in, None where it came to its end."""
     number, phase = first, "start"
     try:
         for line in _lines(process):
@@ -60,17 +76,13 @@ def _worker(seed: int, first: int, step: int, count: int, seconds: int, every: i
                 findings.differences.append(f"seed {seed}, case {number}: {line['difference']}")
     finally:
         process.kill()
-        _, stderr = process.communicate()
-    findings.counts["ended by " + phase] += 1
-    if phase != "peer":
-        text = stderr.decode(errors="replace")[-3000:]
-        findings.failures.append(f"seed {seed}, case {number}: the process ended in phase {phase!r}\n{text}")
-    return number
+        process.communicate()
+    return number, phase
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Any:
     """What the worker prints, until it ends or stalls."""
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
     kept = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)

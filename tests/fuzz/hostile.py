@@ -234,10 +234,19 @@ def nested_30_deep() -> ModelProto:
     return nested(30)
 
 
+def chain(count: int) -> ModelProto:
+    nodes = [node("Sin", f"x{i}", f"x{i + 1}") for i in range(count)]
+    return model([*nodes, node("Identity", f"x{count}")], name="x0")
+
+
 @hostile
 def chain_of_20000_nodes() -> ModelProto:
-    nodes = [node("Neg", f"x{i}", f"x{i + 1}") for i in range(20_000)]
-    return model([*nodes, node("Identity", "x20000")], name="x0")
+    return chain(20_000)
+
+
+@hostile
+def chain_of_2000_nodes() -> ModelProto:
+    return chain(2000)
 
 
 @hostile

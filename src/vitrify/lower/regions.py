@@ -18,7 +18,7 @@ from vitrify.ir.scalar import SCALAR
 from vitrify.lower.views import RENAMING, Index, axis_groups, linear_in, reshape_index, source_index
 
 CHEAP = 2  # vector instructions that are repeated rather than stored
-MOST_PIECES = 256  # of concats inside concats that one kernel chooses among
+MOST_PIECES = 64  # of concats inside concats that one kernel chooses among
 MOST_DEPTH = 100  # nodes of one kernel that read each other
 LANES = 16  # the most that vectors of results have
 VIEWS = (*RENAMING, g.Pad)

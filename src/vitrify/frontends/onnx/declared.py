@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 
-from vitrify.errors import DeclaredShapeWarning, InvalidModelError
+from vitrify.errors import DeclaredShapeWarning, InvalidModelError, shortened
 from vitrify.frontends.onnx.arrays import dtype_name
 from vitrify.frontends.onnx.body import Tensor
 from vitrify.frontends.onnx.host import Held
@@ -49,7 +49,7 @@ def warn_of(shapes: Sequence[str]) -> None:
     """One warning for all of them."""
     if shapes:
         more = f"\n  - and {len(shapes) - SHOWN} more" if len(shapes) > SHOWN else ""
-        listed = "".join(f"\n  - {text}" for text in shapes[:SHOWN])
+        listed = "".join(f"\n  - {shortened(text)}" for text in shapes[:SHOWN])
         warnings.warn(
             f"the model declares shapes that are not those of its values, which are used:{listed}{more}",
             DeclaredShapeWarning, stacklevel=2,

@@ -100,7 +100,7 @@ def _check_texts(proto: onnx.ModelProto, what: str) -> None:
                 pending.extend(value if isinstance(value, Sequence) else (value,))
             elif field.type == field.TYPE_STRING:
                 for text in (value,) if isinstance(value, (str, bytes)) else value:
-                    if isinstance(text, bytes) or "\0" in text:
+                    if isinstance(text, bytes) or ("\0" in text and field.name not in ("value", "doc_string")):
                         where = f"{type(message).__name__}.{field.name}"
                         raise InvalidModelError(
                             f"{what}: {where} is no text", expected="UTF-8 without NUL", actual=repr(text)
