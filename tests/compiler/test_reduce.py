@@ -232,4 +232,3 @@ def test_large_reductions_to_one_element() -> None:
     m.result(m.reduce("sum", whole, (1, 2)), m.reduce("max", whole, (0, 1, 2)))
     one, two = (m.check(threads=n).run(None, m.feeds) for n in (1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-
