@@ -278,7 +278,8 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
         scratch_bytes=scratch,
         peak_bytes=_amount(arena + scratch + packed),
         kernels=kernels,
-        architecture="aarch64" if name.startswith("aarch64") else "x86_64",
+        os=payload.target.os,
+        architecture=payload.target.arch,
     )
 
 

@@ -26,10 +26,13 @@ from vitrify.errors import (
     UntrustedKeyError,
 )
 
+from .gate.libraries import payload
+
 PAYLOAD, WEIGHTS, LEAVES = "payload/x86-64-v3.so", "weights/x86-64-v3.bin", "leaves/x86-64-v3"
 BYTES = random.Random(3).randbytes((3 << 20) + 17)
 FILES = ["details.json", LEAVES, "manifest.json", PAYLOAD, "signature.json", WEIGHTS]
 TARGET = Target("x86-64-v3", (), PAYLOAD, WEIGHTS, 0, 0, 0)
+CODE = payload("x86-64-v3")
 FORMS = ["a", "a.vit"]
 
 
@@ -44,7 +47,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def write(path: Path, store: Store, weights: bytes = BYTES, **options: Any) -> None:
-    write_artifact(path, manifest(), {PAYLOAD: b"payload", WEIGHTS: weights}, trust=store, **options).close()
+    write_artifact(path, manifest(), {PAYLOAD: CODE, WEIGHTS: weights}, trust=store, **options).close()
 
 
 def tree(path: Path) -> list[str]:
@@ -56,7 +59,7 @@ def test_what_is_written_is_what_is_loaded(tmp_path: Path, store: Store, form: s
     source = tmp_path / "source.bin"
     source.write_bytes(BYTES)
     path = tmp_path / "deep" / form
-    made = write_artifact(path, manifest(), {PAYLOAD: b"payload", WEIGHTS: source}, trust=store)
+    made = write_artifact(path, manifest(), {PAYLOAD: CODE, WEIGHTS: source}, trust=store)
     loaded = load_artifact(path, trust=store, require_digest=made.digest)
     assert loaded.manifest == made.manifest and loaded.path == made.path == str(path)
     assert loaded.signers == {store.machine_key().id}
@@ -64,7 +67,7 @@ def test_what_is_written_is_what_is_loaded(tmp_path: Path, store: Store, form: s
     assert weights is not None
     weights.check()
     assert weights.data == BYTES
-    assert loaded.payload(loaded.manifest.targets[0]).image == b"payload"
+    assert loaded.payload(loaded.manifest.targets[0]).image == CODE
     loaded.verify()
     assert os.listdir(tmp_path / "deep") == [form]
     if path.is_dir():
@@ -158,11 +161,11 @@ def test_damage_to_the_directory(tmp_path: Path, store: Store) -> None:
     os.mkfifo(path / PAYLOAD)
     refused(ContainerError, "regular file")
     (path / PAYLOAD).unlink()
-    (path / PAYLOAD).write_bytes(b"payloa")
+    (path / PAYLOAD).write_bytes(CODE[:-1])
     refused(IntegrityError, "wrong size")
-    (path / PAYLOAD).write_bytes(b"payloax")
+    (path / PAYLOAD).write_bytes(CODE[:-1] + b"x")
     refused(IntegrityError, "not what was signed")
-    (path / PAYLOAD).write_bytes(b"payload")
+    (path / PAYLOAD).write_bytes(CODE)
     load_artifact(path, trust=store).verify()
     (path / "signature.json").rename(tmp_path / "signature.json")
     refused(UnsignedError, "nobody signed")
@@ -248,10 +251,10 @@ def test_an_old_mapping_survives_replacement(tmp_path: Path, store: Store, form:
 @pytest.mark.parametrize(
     "files",
     [
-        {PAYLOAD: b"payload"},
-        {PAYLOAD: b"payload", WEIGHTS: b"", "more": b""},
-        {PAYLOAD: b"payload", WEIGHTS: b"", "../evil": b""},
-        {PAYLOAD: b"payload", WEIGHTS: Path("/nonexistent/file")},
+        {PAYLOAD: CODE},
+        {PAYLOAD: CODE, WEIGHTS: b"", "more": b""},
+        {PAYLOAD: CODE, WEIGHTS: b"", "../evil": b""},
+        {PAYLOAD: CODE, WEIGHTS: Path("/nonexistent/file")},
     ],
 )
 def test_a_failed_write_leaves_nothing(tmp_path: Path, store: Store, files: dict[str, Any], form: str) -> None:

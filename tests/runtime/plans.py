@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +11,10 @@ from vitrify.artifact.loading import Artifact
 from vitrify.artifact.manifest import Kernel, Manifest, Meta, Node, Port, Target
 from vitrify.artifact.writing import Content, write_artifact
 from vitrify.codegen.c.native import include_directory, support_sources
+from vitrify.lower.target import TARGETS
 from vitrify.runtime.cpu import detect
 from vitrify.runtime.native import ABI_DIGEST
+from vitrify.toolchain.zig import Compiler
 
 SOURCES = Path(__file__).with_name("plans")
 TARGET, MACHINE = {
@@ -22,10 +22,6 @@ TARGET, MACHINE = {
     "aarch64": ("aarch64", ["-target", "aarch64-linux-gnu"]),
 }[detect().architecture]
 PAYLOAD, WEIGHTS = f"payload/{TARGET}.so", f"weights/{TARGET}.bin"
-FLAGS = [
-    "-O3", "-std=gnu17", "-shared", "-fPIC", "-nostdlib", "-ffreestanding", "-fno-builtin",
-    "-fvisibility=hidden", "-ffp-contract=fast", "-g0", "-Wall", "-Wextra", "-Werror",
-]  # fmt: skip
 
 MATRIX = np.random.default_rng(7).standard_normal((512, 256), dtype=np.float32)
 TABLE = np.array([10, -20, 30, -40, 50], np.int64)
@@ -85,11 +81,11 @@ PLANS: dict[str, tuple[tuple[Port, ...], tuple[Port, ...], bytes | None, tuple[N
 
 def compile_plan(name: str, folder: Path) -> Path:
     """The payload of one plan."""
+    sources = {path.name: path.read_text() for path in (SOURCES / f"{name}.c", *support_sources())}
+    compiler, target = Compiler(), TARGETS[TARGET]
+    objects = compiler.compile_objects(sources, target, flags=["-Wall", "-Wextra"], include=[include_directory()])
     payload = folder / f"{name}.so"
-    sources = [SOURCES / f"{name}.c", *support_sources()]
-    command = [sys.executable, "-m", "ziglang", "cc", *MACHINE, *FLAGS, "-I", include_directory(), *sources]
-    done = subprocess.run([*command, "-o", payload], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    payload.write_bytes(compiler.link(objects, target))
     return payload
 
 

@@ -17,6 +17,8 @@ from ..errors import ContainerError, IntegrityError, SignatureError, UnsignedErr
 from .archive import Archive
 from .container import DAMAGED, MARK, read_exactly
 from .folder import Folder
+from .gate import Platform, examine
+from .leaks import scan
 from .manifest import MANIFEST, SIGNATURE, FileEntry, Manifest, Target, parse
 from .payload import Payload
 from .trust.envelope import STATEMENT_TYPE, Seal, Signed, open_envelope, parse_statement
@@ -24,6 +26,7 @@ from .trust.store import Store, TrustWarning
 from .weights import Weights
 
 _BLOCK = 1 << 20
+SCANNED = ("details", "sbom", "provenance")  # roles of texts, which name no paths of the builder's machine
 Source = Archive | Folder
 
 
@@ -57,11 +60,20 @@ class Artifact:
     def payload(self, target: Target) -> Payload:
         """The native code for ``target``, in a file that cannot change any more.
 
-        Raises IntegrityError where it is not what the manifest lists, RaceError where it changes meanwhile.
+        Raises IntegrityError where it is not what the manifest lists, PlatformError and NativeCodeError for what its
+        headers say, LeakError where it names a path of the machine that it was made on.
         """
         entry = self.manifest.files[target.payload]
         fd, start = self._source.locate(target.payload)
-        return Payload(fd, start, entry.size, entry.sha256, self.name(target.payload))
+        name = self.name(target.payload)
+        payload = Payload(fd, start, entry.size, entry.sha256, name)
+        try:
+            examine(payload.image, Platform(target.os, target.architecture), target.exports, path=name)
+            scan(payload.image, name=name)
+        except BaseException:
+            payload.close()
+            raise
+        return payload
 
     def weights(self, target: Target) -> Weights | None:
         """The constants for ``target``, mapped; :meth:`Weights.check` compares them before they are used. None for
@@ -77,8 +89,8 @@ class Artifact:
         return _read(self._source, name, self.manifest.files[name])
 
     def verify(self) -> None:
-        """Compares every file with the manifest, and every leaf of the weights with its digest. IntegrityError for
-        the first that differs."""
+        """Examines everything that loading would, for all targets, and compares every leaf of the weights with its
+        digest. IntegrityError, NativeCodeError or LeakError for the first thing that is amiss."""
         for name, entry in self.manifest.files.items():
             fd, start = self._source.locate(name)
             found, rest = hashlib.sha256(), entry.size
@@ -87,7 +99,11 @@ class Artifact:
                 found.update(block)
                 rest -= len(block)
             _compare(found.hexdigest(), entry, self.name(name))
+        for name, entry in self.manifest.files.items():
+            if entry.role in SCANNED:
+                scan(self._source.read(name), name=self.name(name))
         for target in self.manifest.targets:
+            self.payload(target).close()
             weights = self.weights(target)
             if weights is not None:
                 weights.check()
