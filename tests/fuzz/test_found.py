@@ -74,6 +74,12 @@ def test_integers_times_a_fraction() -> None:
     check(text, {"a": a, "c": c}, (0.5 * (a @ a.T)).astype(np.int32) + 2 * c)
 
 
+def test_large_integers_to_a_power_of_floats() -> None:
+    x = np.array([6, 25495, -3], np.int64)
+    check("g (int64[n] x, float[n] e) => (int64[n] y) { y = Pow(x, e) }",
+          {"x": x, "e": np.array([2, 3, 3], np.float32)}, x ** np.array([2, 3, 3]))  # fmt: skip
+
+
 def test_an_empty_constant_of_a_huge_shape() -> None:
     model = parser.parse_model(HEAD + "g (float[2] x) => (y) <float[0] w = {}> { y = Add(x, w) }")
     model.graph.initializer[0].dims[:] = [2**62, 0, 2**62]

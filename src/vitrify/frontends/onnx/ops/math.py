@@ -6,6 +6,7 @@ import numpy as np
 
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.registry import op
+from vitrify.ir.dtypes import F64
 from vitrify.ir.graph import Value
 
 
@@ -94,7 +95,8 @@ def power(n: Call) -> Value:
     if x.dtype is y.dtype:
         return n.map("pow", x, y)
     if x.dtype.is_int and y.dtype.is_float:  # 2 ** 0.5 in integers: computed in floats, then truncated
-        return n.b.cast(n.map("pow", n.b.cast(x, y.dtype), y), x.dtype)
+        wide = F64 if x.dtype.bits >= 32 else y.dtype  # f32 has not all integers of 32 bits
+        return n.b.cast(n.map("pow", n.b.cast(x, wide), n.b.cast(y, wide)), x.dtype)
     return n.map("pow", x, n.b.cast(y, x.dtype))
 
 
