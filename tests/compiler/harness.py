@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from vitrify.artifact.loading import Artifact, load_artifact
+from vitrify.artifact.manifest import Target as ArtifactTarget
+from vitrify.artifact.payload import Payload
 from vitrify.compiler import build_artifact
 from vitrify.ir.builder import Builder, parameter
 from vitrify.ir.dims import Dim, DimLike, symbols
@@ -21,10 +24,13 @@ from vitrify.ir.dtypes import F32, DType, from_numpy
 from vitrify.ir.graph import Graph, Type, Value
 from vitrify.ir.interpret import interpret
 from vitrify.ir.verify import verify
+from vitrify.lower.target import Target
 from vitrify.options import CompileOptions, OptLevel
 from vitrify.runtime.options import SessionOptions
 from vitrify.runtime.session import Session
 from vitrify.toolchain.zig import Compiler
+
+SANITIZERS = ("address", "undefined")
 
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Array]
@@ -90,6 +96,24 @@ class Model(Builder):
         return session
 
 
+class SanitizingCompiler(Compiler):
+    """Every payload with checks of addresses and of undefined behaviour."""
+
+    def compile_objects(self, sources: Mapping[str, str], target: Target, **options: Any) -> dict[str, bytes]:
+        return super().compile_objects(sources, target, **{**options, "sanitize": SANITIZERS})
+
+    def link(self, objects: Mapping[str, bytes], target: Target, **options: Any) -> bytes:
+        return super().link(objects, target, **{**options, "sanitize": SANITIZERS})
+
+
+class Instrumented(Artifact):
+    """An artifact whose payloads call the sanitizers, which no payload may that is not of a test."""
+
+    def payload(self, target: ArtifactTarget) -> Payload:
+        entry = self.manifest.files[target.payload]
+        return Payload(*self.locate(target.payload), entry.size, entry.sha256, self.name(target.payload))
+
+
 def compile_graph(
     graph: Graph,
     *,
@@ -102,7 +126,15 @@ def compile_graph(
     """A session of the graph, of the given compile options."""
     verify(graph)
     path = compile_artifact(graph, level=level, target=target, compiler=compiler, **options)
-    return Session(path, SessionOptions(intra_op_num_threads=threads))
+    return Session(opened(path, compiler), SessionOptions(intra_op_num_threads=threads))
+
+
+def opened(path: Path, compiler: Compiler) -> Artifact:
+    """The artifact that ``compiler`` made."""
+    artifact = load_artifact(path)
+    if isinstance(compiler, SanitizingCompiler):
+        return Instrumented(artifact.opened, artifact.signers)
+    return artifact
 
 
 def compile_artifact(

@@ -7,34 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from tests.compiler import test_movement, test_random, test_reduce
-from tests.compiler.harness import Model, Objects, compile_graph, sample
+from tests.compiler.harness import Model, Objects, SanitizingCompiler, compile_graph, sample
 from tests.random_graphs import BACKWARDS, called
 from vitrify.errors import TerminatedError
 from vitrify.ir.dims import Dim
 from vitrify.ir.dtypes import BOOL, F32, I64, U8
-from vitrify.lower.target import Target
 from vitrify.runtime.options import SessionOptions
 from vitrify.runtime.run_options import RunOptions
 from vitrify.runtime.session import Session
 from vitrify.toolchain.zig import Compiler, sanitizer_libraries
-
-SANITIZERS = ("address", "undefined")
-
-
-class SanitizingCompiler(Compiler):
-    """Every payload with checks of addresses and of undefined behaviour."""
-
-    def compile_objects(self, sources: Mapping[str, str], target: Target, **options: Any) -> dict[str, bytes]:
-        return super().compile_objects(sources, target, **{**options, "sanitize": SANITIZERS})
-
-    def link(self, objects: Mapping[str, bytes], target: Target, **options: Any) -> bytes:
-        return super().link(objects, target, **{**options, "sanitize": SANITIZERS})
 
 
 def environment() -> dict[str, str]:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import onnx
 
-from tests.compiler.harness import Objects
-from tests.compiler.sanitized import SanitizingCompiler
+from tests.compiler.harness import Objects, SanitizingCompiler, opened
 from tests.conformance.node_cases import REFUSED, Array, backend_cases, check_case
 from vitrify.compiler import build_artifact
 from vitrify.frontends.onnx import import_onnx
@@ -28,9 +27,10 @@ from vitrify.toolchain.zig import Compiler
 def _compiled(compiler: Compiler, model: onnx.ModelProto, inputs: list[Array]) -> list[Array]:
     graph = import_onnx(model)
     with tempfile.TemporaryDirectory(prefix="vitrify-tests-") as folder:
-        path = build_artifact(graph, Path(folder, "model"), CompileOptions(), compiler=compiler)
+        path = Path(folder, "model")
+        build_artifact(graph, path, CompileOptions(), compiler=compiler)
         # No arena is kept: each run's is memory of exactly its size, with guards around it.
-        session = Session(path, SessionOptions(intra_op_num_threads=1, enable_cpu_mem_arena=False))
+        session = Session(opened(path, compiler), SessionOptions(intra_op_num_threads=1, enable_cpu_mem_arena=False))
         return session.run(None, dict(zip([i.name for i in session.get_inputs()], inputs, strict=True)))
 
 
