@@ -66,6 +66,8 @@ def examine(image: Image, arch: str, exports: tuple[str, ...]) -> None:
     _hash(image, tables, loads, len(symbols))
     _gnu_hash(image, tables, loads, symbols)
     _relocations(image, tables, segments, loads, arch)
+    if not any(load.flags & _X for load in loads):
+        raise image.refused("a library without code")
 
 
 def _header(image: Image, arch: str) -> int:
@@ -79,7 +81,7 @@ def _header(image: Image, arch: str) -> int:
         )
     if machine != _MACHINES[arch]:
         raise image.elsewhere("the library is for another machine", expected=_MACHINES[arch], actual=machine)
-    if (system, abi) != (0, 0):
+    if system not in (0, 3) or abi:  # 3: GNU, of libraries with IFUNC, which are refused for that
         raise image.elsewhere("the library is for another system", expected="ABI 0", actual=f"ABI {system}.{abi}")
     image.require("the ELF version and padding", (version, version2, pad), (1, 1, bytes(7)))
     image.require("the ELF type (3: shared library)", kind, 3)
@@ -140,10 +142,13 @@ def _loads(image: Image, segments: list[_Segment]) -> list[_Segment]:
         if segment.type == _STACK:
             image.require("the stack's segment (6: not executable)", segment, _Segment(_STACK, _R | _W, *[0] * 6))
         if segment.type == _HEADERS:
-            sizes = (64, 64, first - 64, first - 64)
-            image.require("the headers' segment", (segment.offset, segment.address, *segment[5:7]), sizes)
+            expected = _Segment(_HEADERS, _R, 64, 64, segment.physical, first - 64, first - 64, 8)
+            image.require("the headers' segment", segment, expected)
         if segment.type in (_RELRO, _TABLE):
             home = _home(loads, segment.address, segment.memory_size)
+            usual = (_R, 1) if segment.type == _RELRO else (_R | _W, 8)
+            what = f"{_SEGMENTS[segment.type]}'s access and alignment"
+            image.require(what, (segment.flags, segment.alignment), usual)
             if home is None or not home.flags & _W or segment.offset - segment.address != home.offset - home.address:
                 raise image.refused(f"{_SEGMENTS[segment.type]} is not in a segment of data", actual=segment)
     return loads
@@ -207,6 +212,7 @@ def _symbols(
     place = _constant(image, loads, tables["SYMTAB"], count * _SYMBOL.size, "the symbols' table")
     rows = image.rows(_SYMBOL, place, count, "the symbols' table")
     image.require("the null symbol", rows[0], (0,) * 6)
+    image.require("the ends of the names' table", (image.data[strings], image.data[strings + size - 1]), (0, 0))
     names = [""]
     for offset, info, other, section, address, length in rows[1:]:
         if offset >= size:
@@ -249,7 +255,7 @@ def _hash(image: Image, tables: dict[str, int], loads: list[_Segment], symbols: 
                 raise image.refused("HASH names a symbol that does not exist, or one twice", actual=at)
             seen.add(at)
             at = chains[at]
-    image.require("the number of symbols in HASH", len(seen), symbols - 1)
+    image.require("the null symbol's chain and the number of symbols in HASH", (chains[0], len(seen)), (0, symbols - 1))
 
 
 def _gnu_hash(image: Image, tables: dict[str, int], loads: list[_Segment], symbols: list[str]) -> None:

@@ -145,14 +145,14 @@ def _segments(
         if most & 6 == 6 or first & 6 == 6:
             raise image.refused(f"segment {name!r} is writable and executable")
         if access is None or (most, first) != (access, access) or flags & ~0x10:
-            names = shown([*_SEGMENTS])
-            raise image.refused("a segment that no payload has", expected=names, actual=(name, most, first))
+            known = shown([*_SEGMENTS])
+            raise image.refused("a segment that no payload has", expected=known, actual=(name, most, first))
         image.bound(offset, stored, f"segment {name}")
-        if address % page or offset % page or address < end or stored > size or address + size > 1 << 32:
+        if address != end or offset % page or stored > size or address + size > 1 << 32:
             place = f"{address:#x}+{size}"
-            raise image.refused(f"the place of segment {name}", expected=f"from {end:#x}", actual=place)
+            raise image.refused(f"the place of segment {name}", expected=f"{end:#x}", actual=place)
         if length != _SEGMENT.size + count * _SECTION.size:
-            raise image.refused(f"the sections of segment {name}", expected=f"{length} bytes", actual=f"{count} of them")
+            raise image.refused(f"the sections of segment {name}", expected=f"{length} bytes", actual=count)
         segment = Segment(name, address, size, offset, stored, access)
         sections += _sections(image, segment, image.rows(_SECTION, at + _SEGMENT.size, count, "the sections"))
         segments.append(segment)
@@ -196,7 +196,7 @@ def _libraries(image: Image, commands: list[tuple[int, int, int]]) -> None:
         if kind in names:
             fixed = 12 if kind == _DYLINKER else 24
             start = image.unpack(_COMMAND, at + 4, "a load command")[1]
-            if not fixed <= start < length:
+            if start != fixed or start >= length:
                 raise image.refused("the name of a load command", actual=f"at {start} of {length}")
             names[kind].append(image.name(at + start, at + length, "a library's name"))
     if names[_LOAD_DYLIB] not in ([], [_SYSTEM]):

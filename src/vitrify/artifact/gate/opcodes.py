@@ -114,6 +114,8 @@ def check_binding(image: Image, offset: int, size: int, segments: Sequence[Segme
             break
         if code == 0x10:
             library = low
+        elif code == 0x30:
+            library = -1  # any library, or the program
         elif code == 0x40 and low == 0:
             name = table.text()
         elif byte == 0x51:

@@ -77,9 +77,9 @@ def _headers(image: Image) -> tuple[list[_Section], list[tuple[int, int]]]:
     span, headers = _optional(image, fields)
     at += _OPTIONAL.size
     directories = [(int(a), int(s)) for a, s in image.rows(_DIRECTORY, at, 16, "the data directories")]
-    for number, (name, place) in enumerate(zip(_DIRECTORIES, directories, strict=True)):
-        if number not in (_EXPORT, _RELOCATION) and place != (0, 0):
-            raise image.refused(f"the library has {name}", expected="exports and base relocations", actual=place)
+    named = dict(zip(_DIRECTORIES, directories, strict=True))
+    if bad := [n for n, place in named.items() if place != (0, 0) and n not in ("exports", "base relocations")]:
+        raise image.refused(f"the library has {', '.join(bad)}", expected="exports and base relocations")
     at += 16 * _DIRECTORY.size
     image.bound(0, headers, "the headers")
     if at + count * _SECTION.size > headers:
