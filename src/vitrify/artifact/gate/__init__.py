@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...errors import PlatformError
-from . import elf, macho, pe
 from .image import Image
 
 _FORMATS = {b"\x7fELF": "ELF", b"\xcf\xfa\xed\xfe": "Mach-O", b"\xca\xfe\xba\xbe": "Mach-O of several machines"}
-_EXAMINERS = {"linux": ("ELF", elf.examine), "macos": ("Mach-O", macho.examine), "windows": ("PE", pe.examine)}
+_WANTED = {"linux": "ELF", "macos": "Mach-O", "windows": "PE"}
 _ARCHITECTURES = {"linux": ("x86_64", "aarch64"), "macos": ("aarch64", "x86_64"), "windows": ("x86_64",)}
 
 
@@ -38,7 +37,7 @@ def examine(image: bytes | memoryview, platform: Platform, exports: tuple[str, .
     if platform.arch not in _ARCHITECTURES.get(platform.os, ()):
         known = ", ".join(f"{os}-{arch}" for os, archs in _ARCHITECTURES.items() for arch in archs)
         raise PlatformError("payloads are made for no such platform", path=path, expected=known, actual=platform)
-    wanted, examiner = _EXAMINERS[platform.os]
+    wanted = _WANTED[platform.os]
     opened = Image(image, path)
     found = _format(bytes(opened.data[:4]))
     if found not in (wanted, None):
@@ -46,7 +45,23 @@ def examine(image: bytes | memoryview, platform: Platform, exports: tuple[str, .
             "the library is for another system than the manifest says", path=path,
             expected=f"{wanted} for {platform}", actual=found,
         )  # fmt: skip
-    examiner(opened, platform.arch, exports)
+    _examine(opened, platform, exports)
+
+
+def _examine(image: Image, platform: Platform, exports: tuple[str, ...]) -> None:
+    # a process loads payloads of one system: it imports the reader of one format
+    if platform.os == "linux":
+        from . import elf
+
+        elf.examine(image, platform.arch, exports)
+    elif platform.os == "macos":
+        from . import macho
+
+        macho.examine(image, platform.arch, exports)
+    else:
+        from . import pe
+
+        pe.examine(image, platform.arch, exports)
 
 
 def _format(magic: bytes) -> str | None:
