@@ -7,13 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from vitrify.artifact.loading import Artifact
 from vitrify.artifact.manifest import CustomCall as ManifestCall
 from vitrify.artifact.manifest import Host, Kernel, Manifest, Meta, Node, Port, Slot
 from vitrify.artifact.manifest import Target as ManifestTarget
-from vitrify.artifact.writing import write_artifact
+from vitrify.artifact.writing import Content, write_artifact
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
 from vitrify.debug import Debug
@@ -47,7 +45,7 @@ class Payload:
 
     target: Target
     library: bytes
-    weights: bytes | None
+    weights: Weights
     plan: Plan
     variants: list[Variant]
     kernel_names: list[str]
@@ -103,7 +101,7 @@ def compile_payload(
     with debug.stage(f"compiling {len(sources)} sources"):
         objects = compiler.compile_objects(sources, target, include=[include_directory()], on_done=report)
         library = compiler.link(objects, target)
-    return Payload(target, library, _weights(shared.weights), plan, variants, printed.names)
+    return Payload(target, library, shared.weights, plan, variants, printed.names)
 
 
 def _needed(target: Target, plans: Sequence[Plan]) -> Target:
@@ -113,18 +111,6 @@ def _needed(target: Target, plans: Sequence[Plan]) -> Target:
     if len(rest) == len(target.features) or any(s.get("template") == amx_int8.TEMPLATE for s in schedules):
         return target
     return with_extensions(V4, *rest)
-
-
-def _weights(weights: Weights) -> bytes | None:
-    """All constants, each at a multiple of 64 bytes."""
-    if not weights.arrays:
-        return None
-    *offsets, size = weights.offsets()
-    blob = bytearray(size)
-    view = np.frombuffer(blob, np.uint8)
-    for array, offset in zip(weights.arrays, offsets, strict=True):
-        view[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
-    return bytes(blob)
 
 
 def specialised(graph: Graph, options: CompileOptions, debug: Debug) -> list[tuple[dict[str, int], Graph]]:
@@ -204,11 +190,11 @@ def build_artifact(
     payloads = [
         compile_payload(graphs, resolve_target(n), options, compiler, debug, *tables, progress) for n in names
     ]
-    files: dict[str, bytes] = {}
+    files: dict[str, Content] = {}
     for payload in payloads:
         files[_file("payload", payload.target, "so")] = payload.library
-        if payload.weights is not None:
-            files[_file("weights", payload.target, "bin")] = payload.weights
+        if payload.weights.arrays:
+            files[_file("weights", payload.target, "bin")] = payload.weights.pieces
     manifest = _manifest(graph, payloads, nodes, meta or Meta(graph_name=graph.name), __version__)
     manifest = manifest._replace(host=host, custom_calls=tuple(map(_manifest_call, custom_calls)))
     return write_artifact(path, manifest, files, replace=replace)
@@ -268,12 +254,12 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
     arena = plan.arena_bytes
     for variant in payload.variants:
         arena = maximum(arena, variant.plan.arena_bytes)
-    packed = len(payload.weights or b"")
+    packed = payload.weights.offsets()[-1]
     return ManifestTarget(
         target=name.partition("+")[0],
         features=tuple(sorted(set().union(*(CPU_FEATURES[f] for f in payload.target.features)))),
         payload=_file("payload", payload.target, "so"),
-        weights=_file("weights", payload.target, "bin") if payload.weights is not None else None,
+        weights=_file("weights", payload.target, "bin") if payload.weights.arrays else None,
         arena_bytes=_amount(arena),
         scratch_bytes=scratch,
         peak_bytes=_amount(arena + scratch + packed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def stored(path: Path, content: bytes, start: int = START) -> int:
 
 def opened(path: Path, content: bytes, expected: bytes | None = None) -> Weights:
     fd = stored(path, content)
-    expected = leaves(memoryview(content)) if expected is None else expected
+    expected = leaves([content]) if expected is None else expected
     try:
         return Weights(fd, START, len(content), expected, str(path))
     finally:
@@ -34,7 +35,10 @@ def opened(path: Path, content: bytes, expected: bytes | None = None) -> Weights
 def test_sizes(tmp_path: Path, size: int) -> None:
     content = np.random.default_rng(size).bytes(size)
     pieces = [content[i : i + LEAF_BYTES] for i in range(0, size, LEAF_BYTES)]
-    assert leaves(memoryview(content)) == b"".join(hashlib.sha256(p).digest() for p in pieces)
+    expected = b"".join(hashlib.sha256(p).digest() for p in pieces)
+    assert leaves([content]) == expected
+    cuts = sorted({0, size, *np.random.default_rng(1).integers(0, size + 1, 9).tolist()})
+    assert leaves([content[a:b] for a, b in pairwise(cuts)]) == expected
     found = opened(tmp_path / "w", content)
     found.check()
     assert found.data == content
@@ -43,7 +47,7 @@ def test_sizes(tmp_path: Path, size: int) -> None:
 
 def test_every_leaf_is_compared(tmp_path: Path) -> None:
     content = bytes(70 * LEAF_BYTES)
-    expected = leaves(memoryview(content))
+    expected = leaves([content])
     for at in (0, LEAF_BYTES - 1, LEAF_BYTES, 40 * LEAF_BYTES + 7, len(content) - 1):
         changed = bytearray(content)
         changed[at] ^= 4
@@ -55,7 +59,7 @@ def test_every_leaf_is_compared(tmp_path: Path) -> None:
 
 def test_swapped_leaves(tmp_path: Path) -> None:
     content = bytes(LEAF_BYTES) + b"\1" * LEAF_BYTES
-    expected = leaves(memoryview(content))
+    expected = leaves([content])
     found = opened(tmp_path / "w", content, expected[32:] + expected[:32])
     with pytest.raises(IntegrityError):
         found.check()
@@ -63,7 +67,7 @@ def test_swapped_leaves(tmp_path: Path) -> None:
 
 def test_lists_of_another_length(tmp_path: Path) -> None:
     content = bytes(2 * LEAF_BYTES)
-    expected = leaves(memoryview(content))
+    expected = leaves([content])
     for other in (expected[:32], expected + expected[:32], expected[:-1], b""):
         with pytest.raises(IntegrityError):
             opened(tmp_path / "w", content, other)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import ContainerError, IntegrityError, SignatureError, UnsignedError
+from ..errors import ArtifactError, ContainerError, IntegrityError, SignatureError, UnsignedError
 from .archive import Archive
 from .container import DAMAGED, MARK, read_exactly
 from .folder import Folder
@@ -159,7 +159,7 @@ def load_artifact(
     """
     opened = open_artifact(path)
     try:
-        signers = _accept(opened, trust if isinstance(trust, Store) else Store(trust))
+        signers = accept(opened, trust if isinstance(trust, Store) else Store(trust))
         if require_digest is not None and opened.digest != require_digest:
             raise IntegrityError(
                 "this is another artifact", path=opened.source.path, expected=require_digest, actual=opened.digest
@@ -172,7 +172,15 @@ def load_artifact(
 
 def open_artifact(path: str | os.PathLike[str]) -> Opened:
     """The artifact in the file or directory ``path``, whoever made it: to look at, never to run."""
-    source = _source(os.fspath(path))
+    name = os.fspath(path)
+    try:
+        return _open(_source(name))
+    except ArtifactError as error:
+        error.path = error.path or name
+        raise
+
+
+def _open(source: Source) -> Opened:
     try:
         entries = source.entries
         if MANIFEST not in entries:
@@ -208,8 +216,17 @@ def _source(path: str) -> Source:
     return Folder(path) if is_directory else Archive(path)
 
 
-def _accept(opened: Opened, store: Store) -> frozenset[str]:
-    """The trusted keys that signed."""
+def accept(opened: Opened, store: Store, *, note: bool = True) -> frozenset[str]:
+    """The trusted keys that signed. With ``note`` the release and the time are remembered, and development is warned
+    of; without it, that was a question and changes nothing. Raises what the policy has against the artifact."""
+    try:
+        return _accept(opened, store, note)
+    except ArtifactError as error:
+        error.path = error.path or opened.source.path
+        raise
+
+
+def _accept(opened: Opened, store: Store, note: bool) -> frozenset[str]:
     policy = store.policy()
     if opened.seal is None or opened.signed is None:
         if not policy.development:
@@ -217,17 +234,19 @@ def _accept(opened: Opened, store: Store) -> frozenset[str]:
                 "nobody signed this artifact", path=opened.source.path,
                 hint="sign it: vitrify sign ARTIFACT; or, to develop, allow it: vitrify trust development on",
             )  # fmt: skip
-        warnings.warn(
-            f"{opened.source.path} is not signed, and the policy is one for development: anybody may have made it",
-            TrustWarning, stacklevel=3,
-        )  # fmt: skip
+        if note:
+            warnings.warn(
+                f"{opened.source.path} is not signed, and the policy is one for development: anybody may have made it",
+                TrustWarning, stacklevel=4,
+            )  # fmt: skip
         return frozenset()
     state = store.state()
     now = store.now(policy, state)
     seal = opened.seal
     highest = state.releases.get(seal.product, 0)
     signers = policy.accept(seal, opened.signed, STATEMENT_TYPE, now, highest)
-    store.note(state, now, seal.product, seal.release)
+    if note:
+        store.note(state, now, seal.product, seal.release)
     return signers
 
 

@@ -17,6 +17,7 @@ from . import schema as s
 from .container import check_name
 from .dtypes import BY_NAME
 from .schema import refusal as _refuse
+from .validation import Probe, check_probes, parse_probe
 
 FORMAT = "vitrify-artifact/1"
 MANIFEST, SIGNATURE, DETAILS = "manifest.json", "signature.json", "details.json"
@@ -167,7 +168,7 @@ class CustomCall(NamedTuple):
 class Manifest(NamedTuple):
     """Everything about an artifact but the bytes of its files. ``abi`` is the digest of the interface between
     payload and runtime. ``host`` is None where all inputs and outputs are the plan's own. The plan names
-    ``custom_calls`` by number."""
+    ``custom_calls`` by number. ``validation`` are runs that every loading repeats."""
 
     vitrify: str
     abi: str
@@ -179,6 +180,7 @@ class Manifest(NamedTuple):
     files: Mapping[str, FileEntry] = {}
     host: Host | None = None
     custom_calls: tuple[CustomCall, ...] = ()
+    validation: tuple[Probe, ...] = ()
 
 
 def _amount(value: Any, where: str) -> Amount:
@@ -304,7 +306,7 @@ _file = s.record(FileEntry, size=s.count, sha256=s.digest, crc32=_crc, role=s.on
 _outer = s.record(
     lambda _, *members: members,
     format=s.constant(FORMAT), vitrify=s.text, abi=s.digest, inputs=s.several(_port), outputs=s.several(_port),
-    targets=s.several(_target), files=s.mapping(_file_name, _file),
+    targets=s.several(_target), validation=s.several(parse_probe), files=s.mapping(_file_name, _file),
 )  # fmt: skip
 _details = s.record(
     lambda *members: members,
@@ -336,6 +338,8 @@ def _check(manifest: Manifest) -> None:
     for role in ("sbom", "provenance"):
         if sum(entry.role == role for entry in manifest.files.values()) > 1:
             raise _refuse("files", f"at most one file for the role {role}", sorted(manifest.files))
+    probes = {name: entry.size for name, entry in manifest.files.items() if entry.role == "probe"}
+    check_probes(manifest.validation, manifest.inputs, manifest.outputs, probes)
     if manifest.host is not None:
         _check_host(manifest.host, len(manifest.inputs), len(manifest.outputs))
 
@@ -421,7 +425,8 @@ def encode(manifest: Manifest) -> bytes:
     encoded = canonical.dumps(
         {
             "format": FORMAT, "vitrify": manifest.vitrify, "abi": manifest.abi, "inputs": _plain(manifest.inputs),
-            "outputs": _plain(manifest.outputs), "targets": _plain(manifest.targets), "files": _plain(manifest.files),
+            "outputs": _plain(manifest.outputs), "targets": _plain(manifest.targets),
+            "validation": _plain(manifest.validation), "files": _plain(manifest.files),
         }
     )  # fmt: skip
     _outer(canonical.loads(encoded, what=MANIFEST, limit=canonical.MAX_BYTES), "manifest")
@@ -431,7 +436,7 @@ def encode(manifest: Manifest) -> bytes:
 def parse(encoded: bytes, details: Callable[[FileEntry], bytes]) -> Manifest:
     """The manifest in two documents; ManifestError for anything but what :func:`encode` and :func:`encode_details`
     write. ``details`` gets the entry of the second one and gives its bytes, which it has compared with it."""
-    vitrify, abi, inputs, outputs, targets, files = _outer(_load(encoded), "manifest")
+    vitrify, abi, inputs, outputs, targets, validation, files = _outer(_load(encoded), "manifest")
     if DETAILS not in files:
         raise _refuse("manifest.files", DETAILS, sorted(files))
     document = canonical.loads(details(files[DETAILS]), what=DETAILS, limit=MAX_DETAILS)
@@ -439,7 +444,7 @@ def parse(encoded: bytes, details: Callable[[FileEntry], bytes]) -> Manifest:
     if len(kernels) != len(targets):
         raise _refuse("details.kernels", f"kernels of {len(targets)} targets", len(kernels))
     targets = tuple(target._replace(kernels=own) for target, own in zip(targets, kernels, strict=True))
-    manifest = Manifest(vitrify, abi, meta, inputs, outputs, targets, nodes, files, host, custom_calls)
+    manifest = Manifest(vitrify, abi, meta, inputs, outputs, targets, nodes, files, host, custom_calls, validation)
     _check(manifest)
     return manifest
 

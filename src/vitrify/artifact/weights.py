@@ -11,7 +11,7 @@ import hashlib
 import mmap
 import os
 from _thread import LockType, allocate_lock, start_new_thread  # threading takes a millisecond to import
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..errors import IntegrityError, RaceError
 from .container import DAMAGED
@@ -22,17 +22,18 @@ _PER_THREAD = 32  # leaves; with fewer a thread costs more than it saves
 _MAX_THREADS = 8
 
 
-def leaves(data: memoryview) -> bytes:
-    """The SHA-256 of each leaf of ``data``, one after the other."""
-    found = bytearray(-(-len(data) // LEAF_BYTES) * _DIGEST)
-
-    def work(index: int) -> bool:
-        leaf = data[index * LEAF_BYTES : (index + 1) * LEAF_BYTES]
-        found[index * _DIGEST : (index + 1) * _DIGEST] = hashlib.sha256(leaf).digest()
-        return True
-
-    _in_parallel(work, len(found) // _DIGEST)
-    return bytes(found)
+def leaves(pieces: Iterable[bytes | memoryview]) -> bytes:
+    """The SHA-256 of each leaf of what the pieces are together, one after the other."""
+    found, digest, room = [], hashlib.sha256(), LEAF_BYTES
+    for piece in pieces:
+        rest = memoryview(piece)
+        while len(rest) >= room:
+            digest.update(rest[:room])
+            found.append(digest.digest())
+            rest, digest, room = rest[room:], hashlib.sha256(), LEAF_BYTES
+        digest.update(rest)
+        room -= len(rest)
+    return b"".join(found) + (digest.digest() if room < LEAF_BYTES else b"")
 
 
 class Weights:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Union
 
 from ..errors import ArtifactError, ManifestError
@@ -31,8 +30,9 @@ class Part(NamedTuple):
     size: int
 
 
-#: Contents of a file to write: bytes in memory, the path of another file to copy, or a part of an open one.
-Content = Union[bytes, bytearray, memoryview, Part, str, "os.PathLike[str]"]
+#: Contents of a file to write: bytes in memory, what makes them piece by piece as often as it is called, the path of
+#: another file to copy, or a part of an open one.
+Content = Union[bytes, bytearray, memoryview, Callable[[], Iterable[memoryview]], Part, str, "os.PathLike[str]"]
 
 SUFFIX = ".vit"  # of artifacts that are one file
 _BLOCK = 1 << 20
@@ -87,9 +87,11 @@ def _complete(manifest: Manifest, files: Mapping[str, Content]) -> tuple[dict[st
         if target.weights is not None and target.weights in contents:
             listed = target.weights.removesuffix(".bin").replace("weights/", "leaves/", 1)
             roles |= {target.weights: "weights", listed: "leaves"}
-            contents[listed] = _leaves(contents[target.weights])
+            contents[listed] = leaves(_pieces(contents[target.weights]))
             target = target._replace(leaves=listed)
         targets.append(target)
+    for probe in manifest.validation:
+        roles |= {array.file: "probe" for array in (*probe.inputs, *probe.outputs) if array.file is not None}
     manifest = manifest._replace(targets=tuple(targets))
     contents[DETAILS] = encode_details(manifest)
     roles[DETAILS] = "details"
@@ -106,14 +108,17 @@ def _seal(sealing: Sealing, encoded: bytes, entries: Mapping[str, FileEntry]) ->
     return Seal(digest, *sealing, documents.get("sbom"), documents.get("provenance"))
 
 
-def copy_artifact(artifact: Artifact, path: str | os.PathLike[str], *, replace: bool = False) -> None:
-    """Writes the same artifact, signature and all, to ``path``: as one file where it ends in ``.vit``, else as a
-    directory. Raises ArtifactError as :func:`write_artifact` does, and IntegrityError where it is damaged."""
+def copy_artifact(
+    artifact: Artifact, path: str | os.PathLike[str], *, replace: bool = False, envelope: bytes | None = None
+) -> None:
+    """Writes the same artifact to ``path``, as one file where it ends in ``.vit``, else as a directory. It keeps its
+    signature unless there is another ``envelope``. Raises ArtifactError as :func:`write_artifact` does, and
+    IntegrityError where it is damaged."""
     artifact.verify()
     files = artifact.manifest.files
     contents: dict[str, Content] = {name: Part(*artifact.locate(name), files[name].size) for name in files}
     contents[MANIFEST] = encode(artifact.manifest)
-    envelope = artifact.envelope()
+    envelope = artifact.envelope() if envelope is None else envelope
     if envelope is not None:
         contents[SIGNATURE] = envelope
     try:
@@ -170,6 +175,8 @@ def _pieces(content: Content) -> Iterator[bytes | memoryview]:
     if isinstance(content, Part):
         for at in range(0, content.size, _BLOCK):
             yield read_exactly(content.fd, content.start + at, min(_BLOCK, content.size - at), "the artifact")
+    elif callable(content):
+        yield from content()
     elif isinstance(content, (str, os.PathLike)):
         with open(content, "rb") as file:
             while block := file.read(_BLOCK):
@@ -185,21 +192,6 @@ def _describe(content: Content, role: str) -> FileEntry:
         size, crc = size + len(piece), zlib.crc32(piece, crc)
         digest.update(piece)
     return FileEntry(size, digest.hexdigest(), crc, role)
-
-
-def _leaves(content: Content) -> bytes:
-    if isinstance(content, Part):
-        return leaves(memoryview(b"".join(_pieces(content))))
-    if not isinstance(content, (str, os.PathLike)):
-        return leaves(memoryview(content))
-    if not os.path.getsize(content):
-        return b""
-    with (
-        open(content, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as view,
-    ):
-        return leaves(view)
 
 
 def _move_into_place(staged: str, path: str, replace: bool) -> None:

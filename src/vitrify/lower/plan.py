@@ -219,7 +219,7 @@ class Weights:
         from hashlib import sha256
 
         raw = np.ascontiguousarray(array)
-        key = (raw.dtype.name, raw.shape, sha256(raw.tobytes()).digest())
+        key = (raw.dtype.name, raw.shape, sha256(_bytes(raw)).digest())
         if key not in self._seen:
             self._seen[key] = len(self.arrays)
             self.arrays.append(raw)
@@ -227,12 +227,22 @@ class Weights:
         self._alive.append(array)
         return self._seen[key]
 
+    def pieces(self) -> Iterator[memoryview]:
+        """What the weights file has, array after array."""
+        for array in self.arrays:
+            yield _bytes(array)
+            yield memoryview(bytes(-array.nbytes % 64))
+
     def offsets(self) -> list[int]:
         """Where each array lies in the weights file, in bytes; then the file's size."""
         offsets = [0]
         for array in self.arrays:
             offsets.append(offsets[-1] + -(-array.nbytes // 64) * 64)
         return offsets
+
+
+def _bytes(array: np.ndarray[Any, Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 @dataclass

@@ -95,13 +95,19 @@ def _check_texts(proto: onnx.ModelProto, what: str) -> None:
     pending: list[Any] = [proto]
     while pending:
         message = pending.pop()
+        if isinstance(message, onnx.TensorProto) and message.HasField("raw_data"):
+            _check_text(message, "name", message.name, what)  # listing all fields would copy the data
+            pending.extend(message.external_data)
+            continue
         for field, value in message.ListFields():
             if field.type == field.TYPE_MESSAGE:
                 pending.extend(value if isinstance(value, Sequence) else (value,))
             elif field.type == field.TYPE_STRING:
                 for text in (value,) if isinstance(value, (str, bytes)) else value:
-                    if isinstance(text, bytes) or ("\0" in text and field.name not in ("value", "doc_string")):
-                        where = f"{type(message).__name__}.{field.name}"
-                        raise InvalidModelError(
-                            f"{what}: {where} is no text", expected="UTF-8 without NUL", actual=repr(text)
-                        )
+                    _check_text(message, field.name, text, what)
+
+
+def _check_text(message: Any, field: str, text: str | bytes, what: str) -> None:
+    if isinstance(text, bytes) or ("\0" in text and field not in ("value", "doc_string")):
+        where = f"{type(message).__name__}.{field}"
+        raise InvalidModelError(f"{what}: {where} is no text", expected="UTF-8 without NUL", actual=repr(text))
