@@ -26,9 +26,9 @@ from ..artifact.weights import Weights
 from ..errors import OutOfMemoryError, PlatformError, SchemaError
 from .threads import available_cpus
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 #: SHA-256 of abi.h: payloads are made for exactly this interface.
-ABI_DIGEST = "2401cf888cea807ee653a28e944ed43c00a24b39cfc0cbd7ba47261f5f515859"
+ABI_DIGEST = "defa996bd5fb8d3c0a50ab0dd0efbbb195a731fd96198aeed4701982ec32fc7b"
 
 #: What the builtin returns: all outputs; None for a feed not in native form; the status of a failure.
 Result = list["np.ndarray[Any, Any]"] | int | None
@@ -110,7 +110,7 @@ class Watch(Structure):
 
 
 _NativeOpCall = ctypes.CFUNCTYPE(c_int, c_int64, POINTER(c_void_p), POINTER(c_int64))
-_OutputMemory = ctypes.CFUNCTYPE(c_void_p, c_int32, POINTER(c_int64))
+_OutputMemory = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_int32, POINTER(c_int64))
 
 
 class _Request(Structure):
@@ -118,6 +118,7 @@ class _Request(Structure):
         ("inputs", POINTER(c_void_p)),
         ("input_dims", POINTER(c_void_p)),
         ("output", _OutputMemory),
+        ("caller", c_void_p),
         ("watch", POINTER(Watch)),
         ("raised", c_void_p * 3),
     ]
@@ -503,7 +504,7 @@ class NativeSession:
         raised: list[BaseException] = []
         made: list[np.ndarray[Any, Any]] = []
 
-        def memory(index: int, dims: Any) -> int:
+        def memory(_: int | None, index: int, dims: Any) -> int:
             try:
                 made.append(output(index, tuple(dims[: self._ranks[index]])))
                 return int(made[-1].ctypes.data)
@@ -516,6 +517,7 @@ class NativeSession:
             self._pointers(*[array.ctypes.data for array in arrays]),
             self._pointers(*[addressof(dims) + start for start in self._starts]),
             _OutputMemory(memory),
+            None,
             None if watch is None else ctypes.pointer(watch),
         )
         status: int = self._table.run(self._address, ctypes.byref(request))

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VT_ABI_VERSION 4u
+#define VT_ABI_VERSION 5u
 #define VT_EXPORT __attribute__((visibility("default")))
 
 /* One unit of work of one kernel. `task` is in [0, tasks); what a task covers is fixed by the

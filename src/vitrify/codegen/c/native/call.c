@@ -447,7 +447,7 @@ static vt_status request_outputs(const vt_session *s, context *c, const vt_reque
         if (arg->late != late) continue;
         int64_t bytes = array_bytes(arg, dims);
         if (bytes < 0) return (vt_status)VT_ERR_OVERFLOW << 32;
-        char *data = q->output(i, dims);
+        char *data = q->output(q->caller, i, dims);
         if (!data) return memory_status();
         if (late)
             memcpy(data, c->run.outputs[i], (size_t)bytes);
@@ -475,7 +475,7 @@ static int64_t run_request(vt_session *s, vt_request *q) {
     if (!status) {
         c->run.watch = q->watch;
         guard_set(s, c, q->watch);
-        c->run.guard.interrupted = request_interrupted;
+        c->run.guard.interrupted = s->config.python ? request_interrupted : NULL;
         c->run.guard.caller = q;
         if (q->watch) q->watch->start = vt_watch_now();
         run_plan(s, c);
@@ -508,13 +508,13 @@ static void capsule_end(vt_object *capsule) {
 
 static void *provide(const vt_os *os, const vt_python *python, int32_t cpus) {
     os_calls = *os;
-    python_calls = *python;
+    if (python) python_calls = *python;
     return vt_pool_create(os, cpus);
 }
 
 static vt_session *session_create(const vt_config *config) {
     os_calls = *config->os;
-    python_calls = *config->python;
+    if (config->python) python_calls = *config->python;
     vt_watch_clock(config->os);
     vt_session *s = host_alloc(CACHE_LINE, sizeof(vt_session));
     if (!s) return NULL;

@@ -57,7 +57,7 @@ typedef struct vt_python {
 /* Everything one session fixes. Arrays are owned by the loader and outlive the session. */
 typedef struct vt_config {
     const vt_os *os;
-    const vt_python *python;
+    const vt_python *python; /* NULL where the caller is no Python: then only `run` may be called */
     vt_parallel_for parallel_for;
     void *pool;
     const char *weights;
@@ -77,12 +77,14 @@ enum { VT_ARENAS = 64 };
 
 typedef struct vt_session vt_session;
 
-/* A run without Python objects. `output` is called once for each output and gives the memory to write,
- * NULL to end the run; for late outputs after the run, whose results are then copied there. */
+/* A run without Python objects. `output` is called once for each output, on the calling thread, and gives the memory
+ * to write, NULL to end the run; for late outputs after the run, whose results are then copied there. Inputs are
+ * contiguous and aligned to their elements, the memory for outputs too. */
 typedef struct vt_request {
     char *const *inputs;
     const int64_t *const *input_dims;
-    char *(*output)(int32_t index, const int64_t *dims);
+    char *(*output)(void *caller, int32_t index, const int64_t *dims);
+    void *caller;    /* for `output` */
     vt_watch *watch; /* or NULL; its limits take the place of the session's */
     vt_object *raised[3]; /* type, value, traceback of what ended the run, where the status says interrupted */
 } vt_request;
@@ -93,7 +95,7 @@ typedef struct vt_payload_table {
     uint32_t size;
     const vt_model *model;
     /* These four are used of the first payload that a process loads, which is never unloaded. */
-    void *(*provide)(const vt_os *os, const vt_python *python, int32_t cpus); /* the pool, or NULL */
+    void *(*provide)(const vt_os *os, const vt_python *python, int32_t cpus); /* the pool, or NULL; python may be */
     void (*pool_reset)(void *pool); /* in a forked child, before any run */
     vt_parallel_for parallel_for;
     void (*capsule_end)(vt_object *capsule); /* the destructor of every session's capsule */
