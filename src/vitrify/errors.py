@@ -78,11 +78,12 @@ def _cut(text: str, kept: int) -> str:
 
 
 class VitrifyError(Exception):
-    """Base class. ``str(error)`` is the message followed by the hint."""
+    """Base class. ``str(error)`` is all of it: ``message``, what was ``expected``, the ``actual``, the ``hint``."""
 
     def __init__(
         self, message: str, *, expected: object = None, actual: object = None, hint: str | None = None
     ) -> None:
+        self.message = message
         self.expected = expected
         self.actual = actual
         self.hint = hint
@@ -200,8 +201,9 @@ class ArtifactError(VitrifyError, NoModel, InvalidProtobuf, Fail):
         self, message: str, *, path: str | None = None, expected: object = None, actual: object = None,
         hint: str | None = None,
     ) -> None:  # fmt: skip
-        self.path = path
         super().__init__(f"{path}: {message}" if path else message, expected=expected, actual=actual, hint=hint)
+        self.message = message
+        self.path = path
 
 
 class ContainerError(ArtifactError):

@@ -10,9 +10,9 @@ import fcntl
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ArtifactError, ContainerError, PolicyError, UntrustedKeyError
 from .. import canonical
@@ -21,6 +21,9 @@ from ..archive import open_regular
 from ..container import read_exactly
 from .keys import Signer, key_id, parse_public
 from .policy import ANY, Key, Policy, Role, Rule, open_policy, seal_policy, succeed
+
+if TYPE_CHECKING:
+    from .changes import Change  # like all that changes policies, imported when one is changed
 
 DIRECTORY_VARIABLE = "VITRIFY_TRUST_DIR"
 BUILT = 1795219200  # 2026-11-21: no clock that says less is right
@@ -95,16 +98,80 @@ class Store:
             return own_policy(self.machine_public())
         return open_policy(encoded)
 
-    def install(self, encoded: bytes) -> Policy:
-        """Makes ``encoded`` the policy: the first as it is, later ones where they follow the present one."""
+    def envelope(self) -> bytes | None:
+        """The policy as it was signed; None where none lies here."""
+        try:
+            return self._read(_POLICY)
+        except FileNotFoundError:
+            return None
+
+    def install(self, encoded: bytes, *, force: bool = False) -> Policy:
+        """Makes ``encoded`` the policy: the first as it is, later ones where they follow the present one.
+        PolicyError where it would trust nobody, unless ``force``."""
+        from .changes import check_reachable
+
         with self._locked():
-            try:
-                present = open_policy(self._read(_POLICY))
-            except FileNotFoundError:
-                policy = open_policy(encoded)
-            else:
-                policy = succeed(present, encoded)
+            present = self.envelope()
+            policy = open_policy(encoded) if present is None else succeed(open_policy(present), encoded)
+            check_reachable(policy, force=force)
             self._write(_POLICY, encoded)
+        return policy
+
+    def change(
+        self, change: Change, signers: Iterable[Signer] = (), *, install: bool = True, force: bool = False
+    ) -> tuple[Policy, bytes]:
+        """The next policy and its envelope, signed by ``signers`` and, where it is a root key, by this machine's.
+
+        The first one starts from the trust in this machine's key. With ``install`` it becomes the policy, unless it is
+        the present one; without, others may sign it first. Raises PolicyError where it would trust nobody (unless
+        ``force``), UntrustedKeyError where too few root keys have signed.
+        """
+        signing = list(signers)
+        if self.envelope() is None or os.path.exists(self.path(_MACHINE_KEY)):
+            signing.append(self.machine_key())
+        with self._locked():
+            return self._change(change, signing, install=install, force=force)
+
+    def _change(
+        self, change: Change, signing: list[Signer], *, install: bool = True, force: bool
+    ) -> tuple[Policy, bytes]:
+        """The last of ``signing`` is the machine's key where there is no policy yet."""
+        from .changes import apply
+
+        now = max(BUILT, int(time.time()))
+        encoded = self.envelope()
+        present = own_policy(signing[-1].public) if encoded is None else open_policy(encoded)
+        following = apply(change, present, now=now, force=force)
+        if following == present:
+            if encoded is not None:
+                return present, encoded
+            following = present._replace(version=1, issued=now)
+        roots = {*present.root.keys, *following.root.keys}
+        fresh = seal_policy(following, [signer for signer in signing if signer.id in roots])
+        if install:
+            succeed(present, fresh)
+            self._write(_POLICY, fresh)
+        return following, fresh
+
+    def renew_machine_key(self, signers: Iterable[Signer] = (), *, revoke: bool, force: bool = False) -> Policy:
+        """Makes a new machine key, which takes the old one's place in the policy. What the old one signed still loads,
+        unless ``revoke``."""
+        from .changes import renewing
+
+        self.machine_key()  # where there is none yet
+        fresh = Signer.generate()
+        kept = self.path(f"machine-{fresh.id[:16]}.pem")
+        with self._locked():
+            old = Signer.read(self.path(_MACHINE_KEY))
+            fresh.write(kept)  # before the policy speaks of it: an interruption leaves no policy without its key
+            try:
+                renewed = renewing(old.id, fresh.public, "this machine", revoke=revoke)
+                policy, _ = self._change(renewed, [*signers, fresh, old], force=force)
+            except BaseException:
+                os.unlink(kept)
+                raise
+            self._write(_PUBLIC, fresh.public.hex().encode())
+            os.rename(kept, self.path(_MACHINE_KEY))
         return policy
 
     # ---- time and releases
