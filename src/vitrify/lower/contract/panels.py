@@ -101,14 +101,13 @@ def pack(
     array = np.asarray(whole, dtype.numpy).reshape(count, k, n)
     full = n // panels.columns
     split = full * panels.columns
-    packed = [
-        array[:, :, :split].reshape(count, k, full, panels.columns).transpose(0, 2, 1, 3).reshape(count, -1)
-    ]
+    # written where it stays: copies of hundreds of megabytes take seconds
+    packed = np.zeros((count, k * (split + (panels.tail_columns if split < n else 0))), dtype.numpy)
+    whole_panels = packed[:, : k * split].reshape(count, full, k, panels.columns)
+    whole_panels[...] = array[:, :, :split].reshape(count, k, full, panels.columns).transpose(0, 2, 1, 3)
     if split < n:
-        tail = np.zeros((count, k, panels.tail_columns), dtype.numpy)
-        tail[:, :, : n - split] = array[:, :, split:]
-        packed.append(tail.reshape(count, -1))
-    return np.ascontiguousarray(np.concatenate(packed, axis=1))
+        packed[:, k * split :].reshape(count, k, panels.tail_columns)[:, :, : n - split] = array[:, :, split:]
+    return packed
 
 
 @dataclass(frozen=True)

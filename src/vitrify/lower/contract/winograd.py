@@ -96,17 +96,17 @@ def pack(problem: Contraction, shape: Shape, panels: Panels, m: int) -> Array:
     """Transformed weights ``[panel][n * n][channels][columns]``, computed in float64."""
     lane = problem.right[-1]
     axes = (shape.planes[0].window, shape.planes[1].window, shape.channel, lane)
-    weights = np.asarray(dense(problem.rhs, axes), np.float64)
+    weights = dense(problem.rhs, axes)
     matrix = np.asarray(winograd(m).weights)
-    half = np.tensordot(matrix, weights, (1, 0))  # a, kw, ic, oc
-    whole = np.tensordot(matrix, half, (1, 1))  # b, a, ic, oc
-    n, channels = winograd(m).n, weights.shape[2]
-    planes = whole.transpose(1, 0, 2, 3).reshape(n * n, channels, weights.shape[3]).astype(np.float32)
+    n, channels, outputs = winograd(m).n, weights.shape[2], weights.shape[3]
     parts = []
-    for start in range(0, planes.shape[2], panels.columns):
-        part = planes[:, :, start : start + panels.columns]
-        width = -(-part.shape[2] // panels.lanes) * panels.lanes
-        parts.append(np.pad(part, ((0, 0), (0, 0), (0, width - part.shape[2]))).reshape(-1))
+    for start in range(0, outputs, panels.columns):  # a panel at a time stays in cache
+        part = np.asarray(weights[..., start : start + panels.columns], np.float64)
+        half = np.tensordot(matrix, part, (1, 0))  # a, kw, ic, columns
+        whole = np.tensordot(matrix, half, (1, 1))  # b, a, ic, columns
+        panel = np.zeros((n, n, channels, -(-part.shape[3] // panels.lanes) * panels.lanes), np.float32)
+        panel[..., : part.shape[3]] = whole.transpose(1, 0, 2, 3)
+        parts.append(panel.reshape(-1))
     return np.concatenate(parts)
 
 
