@@ -13,6 +13,8 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +58,7 @@ def model_key(model: object, options: CompileOptions, cache: Cache) -> str:
     stay the same. Raises NoSuchFileError, InvalidModelError (cannot be read), InvalidArgumentError (not
     a model at all), ToolchainError (no compiler).
     """
-    parts = ["1", locate().fingerprint, _code_digest(), options.identity()]
+    parts = ["2", locate().fingerprint, _code_digest(), _packages(), options.identity()]
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
         found = _file_digest(path, cache)
@@ -132,6 +134,23 @@ def _code_digest() -> str:
     for path, found in sorted(_sources(_PACKAGE), key=lambda source: source[0]):
         digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()
+
+
+def compiler_sources() -> list[tuple[str, str]]:
+    """The files that a compile runs through: their names in the package, and their paths."""
+    return sorted((Path(path).relative_to(_PACKAGE).as_posix(), path) for path, _ in _sources(_PACKAGE))
+
+
+@cache
+def _packages() -> str:
+    """Changes when one of the packages that have a part in constants does, or Python; they are not imported here."""
+    found = [f"python {sys.version}"]
+    for name in ("numpy", "onnx", "ml_dtypes"):
+        spec = find_spec(name)
+        if spec is not None and spec.origin:
+            status = os.stat(spec.origin)
+            found.append(f"{spec.origin} {status.st_size} {status.st_mtime_ns}")
+    return "\n".join(found)
 
 
 def _sources(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

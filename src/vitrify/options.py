@@ -23,6 +23,7 @@ CPU_FEATURES = {
 }  # fmt: skip
 _EXTENSIBLE = "x86-64-v4"
 MOST_VALUES = 4096  # elements of an input that is a constant
+MOST_PROBES = 256
 
 
 #: What ``input_shapes`` may say of an input.
@@ -60,6 +61,9 @@ class CompileOptions:
       are as these say).
     - ``reuse_memory``: values that are never needed at once share memory; without it a run's values all
       stay in the arena.
+    - ``probes``: how many made-up inputs, or which inputs (a list of arrays by the inputs' names), the artifact
+      carries with what they give; every session of it runs them first.
+    - ``probe_dims``: sizes of open dims in made-up probes; 2 for those that are not here.
     - ``cache_dir``: the directory of the compile cache.
     - ``specialize``: sets of input shapes (for an input's name its sizes) that get code of their own beside
       the general code; runs with these shapes are faster.
@@ -76,6 +80,8 @@ class CompileOptions:
     specialize: Sequence[Mapping[str, Sequence[int]]] = ()
     dynamic_batch: bool = False
     reuse_memory: bool = True
+    probes: int | Sequence[Mapping[str, Any]] = 0
+    probe_dims: Mapping[str, int] = field(default_factory=dict)
     cache_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
@@ -96,8 +102,10 @@ class CompileOptions:
         if self.cache_dir is not None and not isinstance(self.cache_dir, (str, os.PathLike)):
             raise _refused("cache_dir", "a path, or None", self.cache_dir)
         _check_shapes(self.input_shapes, _is_stated)
-        _check_overrides(self.dim_overrides)
-        object.__setattr__(self, "input_values", _arrays(self.input_values))
+        _check_overrides("dim_overrides", self.dim_overrides)
+        _check_overrides("probe_dims", self.probe_dims)
+        object.__setattr__(self, "input_values", _arrays("input_values", self.input_values, MOST_VALUES))
+        object.__setattr__(self, "probes", _probes(self.probes))
         if not isinstance(self.specialize, Sequence):
             raise _refused("specialize", "a list of dims by the inputs' names", self.specialize)
         for shapes in self.specialize:
@@ -127,7 +135,9 @@ class CompileOptions:
         values["input_shapes"] = sorted((k, repr(_plain(v))) for k, v in self.input_shapes.items())
         values["specialize"] = [sorted((k, tuple(v)) for k, v in shapes.items()) for shapes in self.specialize]
         values["dim_overrides"] = sorted(self.dim_overrides.items())
-        values["input_values"] = sorted((k, v.dtype.str, v.shape, v.tobytes()) for k, v in self.input_values.items())
+        values["probe_dims"] = sorted(self.probe_dims.items())
+        values["input_values"] = _bits(self.input_values)
+        values["probes"] = self.probes if isinstance(self.probes, int) else [_bits(feed) for feed in self.probes]
         return repr(sorted(values.items()))
 
 
@@ -187,23 +197,34 @@ def _check_shapes(shapes: object, fits: Callable[[object], bool] = _is_dims) -> 
             raise _refused(f"input_shapes[{name!r}]", "numbers, names of dims, or None", dims)
 
 
-def _check_overrides(overrides: object) -> None:
+def _check_overrides(option: str, overrides: object) -> None:
     if not isinstance(overrides, Mapping) or not all(_is_size(v) for v in overrides.values()):
-        raise _refused("dim_overrides", "numbers by the dims' names", overrides)
+        raise _refused(option, "numbers by the dims' names", overrides)
 
 
-def _arrays(values: object) -> dict[str, np.ndarray[Any, Any]]:
+def _bits(arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[tuple[Any, ...]]:
+    return sorted((k, v.dtype.name + v.dtype.str, v.shape, v.tobytes()) for k, v in arrays.items())
+
+
+def _probes(given: object) -> int | tuple[dict[str, np.ndarray[Any, Any]], ...]:
+    number = given if _is_size(given) else len(given) if isinstance(given, (list, tuple)) else -1
+    if not isinstance(number, int) or not 0 <= number <= MOST_PROBES:
+        raise _refused("probes", f"a number up to {MOST_PROBES}, or a list of arrays by the inputs' names", given)
+    return number if not isinstance(given, (list, tuple)) else tuple(_arrays("probes", feed) for feed in given)
+
+
+def _arrays(option: str, values: object, most: int | None = None) -> dict[str, np.ndarray[Any, Any]]:
     if not isinstance(values, Mapping):
-        raise _refused("input_values", "arrays by the inputs' names", values)
+        raise _refused(option, "arrays by the inputs' names", values)
     arrays = {}
     for name, value in values.items():
         try:
             arrays[str(name)] = np.ascontiguousarray(value).reshape(np.shape(value))
         except (ValueError, TypeError):  # lists of different lengths
-            raise _refused(f"input_values[{name!r}]", "an array, or nested lists of one shape", value) from None
+            raise _refused(f"{option}[{name!r}]", "an array, or nested lists of one shape", value) from None
     for name, array in arrays.items():
-        if array.dtype.kind not in "biuf" or array.size > MOST_VALUES:
-            raise _refused(f"input_values[{name!r}]", f"at most {MOST_VALUES} numbers", array)
+        if array.dtype.kind not in ("biuf" if most else "biufV") or (most and array.size > most):
+            raise _refused(f"{option}[{name!r}]", f"at most {most} numbers" if most else "numbers", array)
     return arrays
 
 

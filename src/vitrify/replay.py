@@ -25,7 +25,7 @@ from vitrify.errors import InvalidArgumentError, NoSuchFileError
 from vitrify.options import CompileOptions, OptLevel
 
 FORMAT = 1
-LOCAL_OPTIONS = frozenset({"cache_dir"})  # of the machine, not of the result
+LOCAL_OPTIONS = frozenset({"cache_dir", "probes", "probe_dims"})  # which change no result
 KEPT_ELEMENTS = 256  # of an initializer that is never replaced: shapes, axes and the like
 MOST_BYTES = 16 << 30  # of a member, unpacked
 Array = np.ndarray[Any, Any]

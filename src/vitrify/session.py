@@ -208,6 +208,9 @@ class InferenceSession(Session):
 
     def _other(self, model: Any, options: CompileOptions) -> InferenceSession:
         """A session that runs for this one: its runs are part of the same profile."""
+        from dataclasses import replace
+
+        options = replace(options, probes=0)  # whose inputs are those of the general form
         made = InferenceSession(model, self._plain_options(), compile_options=options)
         made._history = self._history
         return made

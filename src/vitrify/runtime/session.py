@@ -112,7 +112,7 @@ class Session:
     payload is checked against its digest, then mapped, and its weights are when the first run needs them. Raises
     ArtifactError for an artifact that is damaged or not trusted, PlatformError when no target fits, OutOfMemoryError
     when the stated peak is already over the memory limit, MissingCustomOpError where the artifact needs custom ops
-    that are not registered.
+    that are not registered, ProbeError where its probes do not give what they should.
     """
 
     def __init__(
@@ -168,6 +168,20 @@ class Session:
             from .profile import History
 
             self._history = History()
+        if manifest.validation:
+            from .probes import check_probes
+
+            check_probes(self, self._dtypes)
+
+    def run_plan(self, feed: Mapping[str, Array]) -> list[Array]:
+        """The plan's own outputs for its own inputs, arrays in native form. Raises as :meth:`run` does."""
+        self._native.check()
+        result = self._native.call(feed)
+        if isinstance(result, int):
+            self._fail(result)
+        if result is None:
+            raise InvalidArgumentError("feed", expected="arrays in native form", actual="others")
+        return result
 
     def _first_call(self, feed: object) -> Result:
         """Weights are compared with their digests before they are first read."""
