@@ -222,8 +222,10 @@ def _cached(n: Call, past: Value | None, new: Value, lengths: _Lengths) -> Value
     first, count = (n.b.cast(n.b.dim(v), I32) for v in (held, new.shape[2]))
     behind = n.map("sub", at, before)
     old, fresh = n.map("lt", at, before), n.map("lt", behind, count)
-    # An error of the run: a sample has more entries than the past holds, or fewer than the new ones.
-    lost = n.map("or", n.map("and", old, n.map("ge", at, first)), n.map("lt", before, zero))
+    # An error of the run: a sample has more entries than the past holds or the total says, or fewer than the new ones.
+    most = n.b.cast(n.b.dim(lengths.most), I32)
+    more = n.map("gt", n.b.reshape(lengths.total, (batch, 1, 1)), most)
+    lost = n.map("or", n.map("and", old, n.map("ge", at, first)), n.map("or", n.map("lt", before, zero), more))
     place = n.map("where", lost, nowhere, n.map("where", n.map("and", fresh, n.b.map("not", old)), behind, zero))
     row = n.b.pad(new, (0, 0, 0, 0), (0, 0, 1, 0))  # there is one, whatever the number of new ones
     row = n.b.gather(row, 0, n.b.iota(every, 0, I32), n.b.iota(every, 1, I32), place)
@@ -284,8 +286,9 @@ def group_query_attention(n: Call) -> Sequence[Result]:
     past_key, past_value = n.optional(3), n.optional(4)
     n.check((past_key is None) == (past_value is None), "past_key and past_value are not given together")
     a = same_sizes(n, query, _cached(n, past_key, key, lengths), _cached(n, past_value, value, lengths))
-    scores = softcapped(n, scores_of(n, a, _scale(n)), n.attributes.number("softcap", 0.0))
-    keys = a.key.shape[2]
+    keys = lengths.most  # a buffer has room for more
+    seen = Attended(query, *(n.b.slice_axis(x, 2, 0, keys) for x in (a.key, a.value)))
+    scores = softcapped(n, scores_of(n, seen, _scale(n)), n.attributes.number("softcap", 0.0))
     causal, window = n.attributes.flag("causal", True), n.attributes.integer("local_window_size", -1)
     n.check(window == -1 or (window >= 1 and causal), f"local_window_size is {window}, with causal={int(causal)}")
     offset = n.b.reshape(lengths.past, (batch, 1, 1, 1))
@@ -295,9 +298,9 @@ def group_query_attention(n: Call) -> Sequence[Result]:
     bias = n.optional(10)
     if bias is not None:
         n.check(bias.rank == 4, f"a bias {bias.type} of rank {bias.rank}, not 4")
-        bias = n.b.pad(n.match_axis(bias, 3, lengths.most), (0, 0, 0, 0), (0, 0, 0, keys - lengths.most))
+        bias = n.match_axis(bias, 3, keys)
     shown = masked(n, scores, allowed, bias)
-    out = heads_merged(n, attended(n, shown, a.value, query.dtype, _sink(n, heads)))
+    out = heads_merged(n, attended(n, shown, seen.value, query.dtype, _sink(n, heads)))
     kind = n.attributes.integer("qk_output", 0)
     n.check(kind in (0, 1, 2), f"qk_output is {kind}, not 0 to 2")
     if n.wanted[3:4] == [True]:
