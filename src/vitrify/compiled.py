@@ -75,12 +75,29 @@ def fetch(
 def _build(
     model: Any, options: CompileOptions, cache: Cache, ops: list[tuple[str, int, str]], progress: Progress | None
 ) -> Write:
+    write = builder(model, options, store=cache, progress=progress)
+    if custom_ops_of(model) != ops:  # the key would name others than those compiled
+        raise InvalidArgumentError("custom ops were defined or unregistered while the model was compiled")
+    return write
+
+
+def builder(
+    model: Any,
+    options: CompileOptions,
+    *,
+    store: Cache | None = None,
+    progress: Progress | None = None,
+    targets: tuple[str, ...] | None = None,
+) -> Write:
+    """Reads the model; what compiles it and writes the artifact is returned. ``store`` keeps objects; ``targets`` are
+    those that the options leave to this machine. Raises as :func:`compile` does."""
     # Only here the compiler is imported: what is cached needs none of it.
     from vitrify.artifact.manifest import Meta
 
     try:
         from vitrify.compiler import build_artifact
         from vitrify.frontends.onnx import load_onnx
+        from vitrify.origin.materials import materials_of
         from vitrify.toolchain.zig import Compiler
     except ModuleNotFoundError as error:
         raise ToolchainError(
@@ -93,14 +110,13 @@ def _build(
         from vitrify.frontends.onnx.edit import batch_shapes
 
         shapes = batch_shapes(model, shapes)
+    materials = materials_of(model)
     imported = load_onnx(
         model,
         input_shapes=shapes,
         dim_overrides=options.dim_overrides,
         input_values=options.input_values,
     )
-    if custom_ops_of(model) != ops:  # the key would name others than those compiled
-        raise InvalidArgumentError("custom ops were defined or unregistered while the model was compiled")
     described = imported.metadata
     meta = Meta(
         producer_name=described.producer_name,
@@ -111,11 +127,12 @@ def _build(
         custom_metadata_map=dict(described.custom_metadata_map),
         graph_description=described.graph_description,
     )
-    compiler = Compiler(store=cache)
+    compiler = Compiler(store=store)
 
     def write(path: Path) -> None:
         build_artifact(
-            imported.graph, path, options, meta=meta, host=imported.host, compiler=compiler, progress=progress
-        )
+            imported.graph, path, options, meta=meta, host=imported.host, compiler=compiler, progress=progress,
+            materials=materials, targets=targets,
+        )  # fmt: skip
 
     return write

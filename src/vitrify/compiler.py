@@ -11,7 +11,7 @@ from vitrify.artifact.loading import Artifact
 from vitrify.artifact.manifest import CustomCall as ManifestCall
 from vitrify.artifact.manifest import Host, Kernel, Manifest, Meta, Node, Port, Slot
 from vitrify.artifact.manifest import Target as ManifestTarget
-from vitrify.artifact.writing import Content, write_artifact
+from vitrify.artifact.writing import Content, digests, write_artifact
 from vitrify.codegen.c.native import include_directory, support_sources
 from vitrify.codegen.c.plan_printer import print_plan
 from vitrify.debug import Debug
@@ -26,6 +26,10 @@ from vitrify.lower.plan import Plan, Shared, Variant, Weights
 from vitrify.lower.plan_text import plan_text
 from vitrify.lower.target import TARGETS, V4, Target, with_extensions
 from vitrify.options import CPU_FEATURES, CompileOptions, Progress
+from vitrify.origin.materials import Materials
+from vitrify.origin.probes import make_probes, run_probes
+from vitrify.origin.provenance import provenance
+from vitrify.origin.sbom import sbom
 from vitrify.rewrite.pipeline import Level, optimize
 from vitrify.rewrite.specialise import specialise
 from vitrify.toolchain.zig import Compiler
@@ -49,6 +53,7 @@ class Payload:
     plan: Plan
     variants: list[Variant]
     kernel_names: list[str]
+    weights_file: str | None = None  # which may be another target's, where that has the same
 
     @property
     def plans(self) -> list[Plan]:
@@ -169,12 +174,17 @@ def build_artifact(
     compiler: Compiler | None = None,
     progress: Progress | None = None,
     replace: bool = False,
+    materials: Materials | None = None,
+    targets: tuple[str, ...] | None = None,
 ) -> Artifact:
-    """Optimises, lowers and compiles ``graph`` and writes the artifact directory ``path``. ``host`` is what
-    sessions run around it."""
+    """Optimises, lowers and compiles ``graph`` and writes the artifact ``path``. ``host`` is what sessions run
+    around it, ``targets`` are those that the options leave to this machine. With ``materials`` the artifact has a list
+    of parts and its provenance. Raises ProbeError where a target's code, run here, does not give what its probes
+    have to."""
     from vitrify import __version__
 
     debug = Debug()
+    probes, files = make_probes(graph, options) if options.probes else ((), {})
     debug.graph("imported", graph)
     if progress is not None:
         progress("optimising the graph", 0, 0)
@@ -182,7 +192,7 @@ def build_artifact(
         special = specialised(graph, options, debug)
         graph = optimize(graph, Level(options.optimization_level), dump=debug.graph)
     graphs = Graphs(graph, special)
-    names = options.resolved_targets()
+    names = targets or options.resolved_targets()
     compiler = compiler or Compiler()
     nodes: dict[str, int] = {}
     custom_calls: dict[CustomCall, int] = {}
@@ -190,14 +200,35 @@ def build_artifact(
     payloads = [
         compile_payload(graphs, resolve_target(n), options, compiler, debug, *tables, progress) for n in names
     ]
-    files: dict[str, Content] = {}
+    contents: dict[str, Content] = {**files, **_contents(payloads)}
+    meta = meta or Meta(graph_name=graph.name)
+    manifest = _manifest(graph, payloads, nodes, meta, __version__)
+    manifest = manifest._replace(
+        host=host, custom_calls=tuple(map(_manifest_call, custom_calls)), validation=probes
+    )
+    if materials is not None:
+        built = digests(contents)
+        contents["sbom.json"] = sbom(meta, materials, built)
+        contents["provenance.json"] = provenance(options, names, materials, built)
+    artifact = write_artifact(path, manifest, contents, replace=replace)
+    if probes:
+        run_probes(artifact)
+    return artifact
+
+
+def _contents(payloads: list[Payload]) -> dict[str, Content]:
+    """Code and constants by the names of their files; constants that targets have in common, once."""
+    contents: dict[str, Content] = {}
+    known: dict[str, str] = {}
     for payload in payloads:
-        files[_file("payload", payload.target, "so")] = payload.library
+        contents[_file("payload", payload.target, "so")] = payload.library
         if payload.weights.arrays:
-            files[_file("weights", payload.target, "bin")] = payload.weights.pieces
-    manifest = _manifest(graph, payloads, nodes, meta or Meta(graph_name=graph.name), __version__)
-    manifest = manifest._replace(host=host, custom_calls=tuple(map(_manifest_call, custom_calls)))
-    return write_artifact(path, manifest, files, replace=replace)
+            name = _file("weights", payload.target, "bin")
+            if len(payloads) > 1:
+                name = known.setdefault(digests({name: payload.weights.pieces})[name], name)
+            payload.weights_file = name
+            contents.setdefault(name, payload.weights.pieces)
+    return contents
 
 
 def _manifest(
@@ -259,7 +290,7 @@ def _manifest_target(payload: Payload, nodes: dict[str, int]) -> ManifestTarget:
         target=name.partition("+")[0],
         features=tuple(sorted(set().union(*(CPU_FEATURES[f] for f in payload.target.features)))),
         payload=_file("payload", payload.target, "so"),
-        weights=_file("weights", payload.target, "bin") if payload.weights.arrays else None,
+        weights=payload.weights_file,
         arena_bytes=_amount(arena),
         scratch_bytes=scratch,
         peak_bytes=_amount(arena + scratch + packed),

@@ -44,6 +44,11 @@ class Probe(NamedTuple):
     inputs: tuple[Given, ...]
     outputs: tuple[Awaited, ...]
 
+    @property
+    def files(self) -> list[str]:
+        """All that it reads."""
+        return [given.file for given in self.inputs] + [a.file for a in self.outputs if a.file is not None]
+
 
 class Declared(Protocol):
     """What a probe's arrays have to fit: an input or output of the manifest."""
@@ -98,16 +103,16 @@ def check_probes(
     probes: Sequence[Probe], inputs: Sequence[Declared], outputs: Sequence[Declared], sizes: Mapping[str, int]
 ) -> None:
     """Raises ManifestError where probes do not fit the interface, or ``sizes``, the bytes of all files for probes."""
-    used: set[str] = set()
+    used = {name for probe in probes for name in probe.files}
     for index, probe in enumerate(probes):
-        for side, arrays, ports in (("inputs", probe.inputs, inputs), ("outputs", probe.outputs, outputs)):
+        sides: list[tuple[str, Sequence[Given | Awaited], Sequence[Declared]]]
+        sides = [("inputs", probe.inputs, inputs), ("outputs", probe.outputs, outputs)]
+        for side, arrays, ports in sides:
             where = f"validation[{index}].{side}"
             if [a.name for a in arrays] != [p.name for p in ports]:
                 raise s.refusal(where, f"arrays for {[p.name for p in ports]}", [a.name for a in arrays])
-            for array, port in zip(arrays, ports, strict=True):  # type: ignore[call-overload]
+            for array, port in zip(arrays, ports, strict=True):
                 _check_array(array, port, sizes, where)
-                if array.file is not None:
-                    used.add(array.file)
     if used != sizes.keys():
         raise s.refusal("files", f"for probes exactly {sorted(used)}", sorted(sizes))
 

@@ -73,7 +73,7 @@ def write_artifact(
             contents[SIGNATURE] = sign(STATEMENT_TYPE, said, signed)
         store_files(path, contents, replace=replace)
     except OSError as error:
-        raise _unwritable(os.path.abspath(path), error) from None
+        raise unwritable(os.path.abspath(path), error) from None
     return load_artifact(path, trust=trust)
 
 
@@ -91,7 +91,7 @@ def _complete(manifest: Manifest, files: Mapping[str, Content]) -> tuple[dict[st
             target = target._replace(leaves=listed)
         targets.append(target)
     for probe in manifest.validation:
-        roles |= {array.file: "probe" for array in (*probe.inputs, *probe.outputs) if array.file is not None}
+        roles |= dict.fromkeys(probe.files, "probe")
     manifest = manifest._replace(targets=tuple(targets))
     contents[DETAILS] = encode_details(manifest)
     roles[DETAILS] = "details"
@@ -124,7 +124,7 @@ def copy_artifact(
     try:
         store_files(path, contents, replace=replace)
     except OSError as error:
-        raise _unwritable(os.path.abspath(path), error) from None
+        raise unwritable(os.path.abspath(path), error) from None
 
 
 
@@ -185,6 +185,11 @@ def _pieces(content: Content) -> Iterator[bytes | memoryview]:
         yield memoryview(content)
 
 
+def digests(contents: Mapping[str, Content]) -> dict[str, str]:
+    """SHA-256 of each."""
+    return {name: _describe(content, "").sha256 for name, content in contents.items()}
+
+
 def _describe(content: Content, role: str) -> FileEntry:
     """The entry of a file, read once."""
     size, crc, digest = 0, 0, hashlib.sha256()
@@ -233,7 +238,7 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _unwritable(path: str, error: OSError) -> ArtifactError:
+def unwritable(path: str, error: OSError) -> ArtifactError:
     return ArtifactError(
         f"cannot be written: {error.strerror}", path=path, hint="check the disk's space and permissions"
     )

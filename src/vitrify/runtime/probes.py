@@ -108,9 +108,9 @@ def difference(found: Array, expected: Array, dtype: str, tolerance: float) -> t
 def numbers(bits: Array, dtype: str) -> Array:
     """The elements as f64, without ml_dtypes, which may not be installed where artifacts run."""
     if dtype == "bf16":
-        return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        bits = (bits.astype(np.uint32) << 16).view(np.float32)
     if dtype in _NARROW:
-        return _decoded(dtype)[bits.astype(np.intp)]
+        bits = _decoded(dtype)[bits.astype(np.intp)]
     return bits.astype(np.float64)
 
 
@@ -120,7 +120,7 @@ def _decoded(dtype: str) -> Array:
     code = np.arange(256)
     exponent, fraction = code >> fractions & (1 << exponents) - 1, code & (1 << fractions) - 1
     significand = np.where(exponent == 0, 0.0, 1.0) + fraction / (1 << fractions)
-    values = np.where(code & 128, -1.0, 1.0) * significand * 2.0 ** (np.maximum(exponent, 1) - bias)
+    values: Array = np.where(code & 128, -1.0, 1.0) * significand * 2.0 ** (np.maximum(exponent, 1) - bias)
     if special:
         top = exponent == (1 << exponents) - 1
         values[top] = np.where(fraction[top] == 0, np.where(code[top] & 128, -np.inf, np.inf), np.nan)
