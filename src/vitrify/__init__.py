@@ -40,8 +40,32 @@ _EXPORTS = {
     "MissingCustomOpError": "errors",
     "ToolchainError": "errors",
     "ArtifactError": "errors",
+    "ContainerError": "errors",
+    "ManifestError": "errors",
+    "LimitError": "errors",
+    "UnsignedError": "errors",
+    "SignatureError": "errors",
+    "UntrustedKeyError": "errors",
+    "IntegrityError": "errors",
+    "RaceError": "errors",
+    "PolicyError": "errors",
     "PlatformError": "errors",
+    "NativeCodeError": "errors",
+    "SchemaError": "errors",
+    "ProbeError": "errors",
+    "LeakError": "errors",
+    "TrustWarning": "artifact.trust.store",
     "CacheError": "errors",
+    "inspect": "sealed",
+    "verify": "sealed",
+    "load": "sealed",
+    "sign": "sealed",
+    "pack": "sealed",
+    "diff": "sealed",
+    "Inspection": "artifact.examination",
+    "Verification": "artifact.examination",
+    "Comparison": "artifact.comparison",
+    "Loaded": "sealed",
     "from_onnx": "session",
     "custom_op": "custom_ops",
     "CustomOp": "custom_ops",
@@ -89,9 +113,14 @@ _EXPORTS = {
     "EPFail": "errors",
 }
 
-__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
+__all__ = ["__version__", "trust", *_EXPORTS]  # noqa: PLE0604
 
 if TYPE_CHECKING:
+    from vitrify import trust as trust
+    from vitrify.artifact.comparison import Comparison as Comparison
+    from vitrify.artifact.examination import Inspection as Inspection
+    from vitrify.artifact.examination import Verification as Verification
+    from vitrify.artifact.trust.store import TrustWarning as TrustWarning
     from vitrify.cache import CacheWarning as CacheWarning
     from vitrify.compiled import CompiledArtifact as CompiledArtifact
     from vitrify.compiled import compile as compile
@@ -102,6 +131,7 @@ if TYPE_CHECKING:
     from vitrify.errors import ArtifactError as ArtifactError
     from vitrify.errors import BindingError as BindingError
     from vitrify.errors import CacheError as CacheError
+    from vitrify.errors import ContainerError as ContainerError
     from vitrify.errors import CustomOpError as CustomOpError
     from vitrify.errors import DeclaredShapeWarning as DeclaredShapeWarning
     from vitrify.errors import DivisionError as DivisionError
@@ -110,29 +140,41 @@ if TYPE_CHECKING:
     from vitrify.errors import ExternalDataError as ExternalDataError
     from vitrify.errors import Fail as Fail
     from vitrify.errors import IndexOutOfRangeError as IndexOutOfRangeError
+    from vitrify.errors import IntegrityError as IntegrityError
     from vitrify.errors import InvalidArgument as InvalidArgument
     from vitrify.errors import InvalidArgumentError as InvalidArgumentError
     from vitrify.errors import InvalidGraph as InvalidGraph
     from vitrify.errors import InvalidModelError as InvalidModelError
     from vitrify.errors import InvalidProtobuf as InvalidProtobuf
+    from vitrify.errors import LeakError as LeakError
+    from vitrify.errors import LimitError as LimitError
     from vitrify.errors import LoadCancelledError as LoadCancelledError
+    from vitrify.errors import ManifestError as ManifestError
     from vitrify.errors import MissingCustomOpError as MissingCustomOpError
     from vitrify.errors import ModelError as ModelError
     from vitrify.errors import ModelLoadCanceled as ModelLoadCanceled
     from vitrify.errors import ModelLoaded as ModelLoaded
+    from vitrify.errors import NativeCodeError as NativeCodeError
     from vitrify.errors import NoModel as NoModel
     from vitrify.errors import NoSuchFile as NoSuchFile
     from vitrify.errors import NoSuchFileError as NoSuchFileError
     from vitrify.errors import NotImplemented as NotImplemented
     from vitrify.errors import OutOfMemoryError as OutOfMemoryError
     from vitrify.errors import PlatformError as PlatformError
+    from vitrify.errors import PolicyError as PolicyError
+    from vitrify.errors import ProbeError as ProbeError
+    from vitrify.errors import RaceError as RaceError
     from vitrify.errors import RunLimitError as RunLimitError
     from vitrify.errors import RuntimeException as RuntimeException
+    from vitrify.errors import SchemaError as SchemaError
     from vitrify.errors import ShapeError as ShapeError
+    from vitrify.errors import SignatureError as SignatureError
     from vitrify.errors import TerminatedError as TerminatedError
     from vitrify.errors import ToolchainError as ToolchainError
     from vitrify.errors import UnknownNameError as UnknownNameError
+    from vitrify.errors import UnsignedError as UnsignedError
     from vitrify.errors import UnsupportedError as UnsupportedError
+    from vitrify.errors import UntrustedKeyError as UntrustedKeyError
     from vitrify.errors import VerifyError as VerifyError
     from vitrify.errors import VitrifyError as VitrifyError
     from vitrify.options import CompileOptions as CompileOptions
@@ -162,11 +204,20 @@ if TYPE_CHECKING:
     from vitrify.runtime.run_options import RunOptions as RunOptions
     from vitrify.runtime.session import ModelMetadata as ModelMetadata
     from vitrify.runtime.session import NodeArg as NodeArg
+    from vitrify.sealed import Loaded as Loaded
+    from vitrify.sealed import diff as diff
+    from vitrify.sealed import inspect as inspect
+    from vitrify.sealed import load as load
+    from vitrify.sealed import pack as pack
+    from vitrify.sealed import sign as sign
+    from vitrify.sealed import verify as verify
     from vitrify.session import InferenceSession as InferenceSession
     from vitrify.session import from_onnx as from_onnx
 
 
 def __getattr__(name: str) -> Any:
+    if name == "trust":
+        return import_module(f"{__name__}.trust")
     module = _EXPORTS.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import ArtifactError, ContainerError, IntegrityError, SignatureError, UnsignedError
+from ..errors import ArtifactError, ContainerError, IntegrityError, SchemaError, SignatureError, UnsignedError
 from .archive import Archive
 from .container import DAMAGED, MARK, read_exactly
 from .folder import Folder
@@ -248,6 +248,15 @@ def _accept(opened: Opened, store: Store, note: bool) -> frozenset[str]:
     if note:
         store.note(state, now, seal.product, seal.release)
     return signers
+
+
+def check_abi(manifest: Manifest, abi: str, path: str) -> None:
+    """Raises SchemaError where the artifact is for a runtime with another interface than ``abi``, a digest."""
+    if manifest.abi != abi:
+        raise SchemaError(
+            "the artifact was made for another runtime", path=path, expected=abi, actual=manifest.abi,
+            hint="compile the model again with this version",
+        )  # fmt: skip
 
 
 def _check_files(source: Source, files: Mapping[str, FileEntry]) -> None:

@@ -74,6 +74,12 @@ def _path(name: str, value: Any) -> str:
     return path
 
 
+def _digest(name: str, value: Any) -> str:
+    if not isinstance(value, str) or (value and (len(value) != 64 or set(value) - set("0123456789abcdef"))):
+        raise _refuse(name, "64 lower-case hexadecimal digits, or none", value, type_=not isinstance(value, str))
+    return value
+
+
 def _megabytes(name: str, value: Any) -> float | None:
     if value is None:
         return None
@@ -158,6 +164,9 @@ class SessionOptions(Options):
     - ``enable_mem_reuse``: values that are never needed at once share memory (of models compiled by the session).
     - ``enable_profiling``, ``profile_file_prefix``: runs are timed kernel by kernel, see ``end_profiling``.
     - ``optimized_model_filepath``: where the compiled artifact is written.
+    - ``trust_directory``: the directory of the policy that decides about artifacts; empty for
+      ``$VITRIFY_TRUST_DIR``, or this user's own. ``require_digest``: the SHA-256 of the manifest of the only artifact
+      that will do; empty for any. Both are for sessions of artifacts; one that compiles a model refuses them.
 
     Accepted, and without effect: ``inter_op_num_threads``, ``execution_mode``, ``execution_order`` (one kernel
     runs at a time, on all threads), ``enable_mem_pattern`` (memory is planned in any case),
@@ -185,6 +194,8 @@ class SessionOptions(Options):
     time_limit_seconds: float | None
     loop_trip_limit: int | None
     share_memory: bool
+    trust_directory: str
+    require_digest: str
 
     _CHECKS: ClassVar[Mapping[str, Check]] = {
         "intra_op_num_threads": _threads,
@@ -207,6 +218,8 @@ class SessionOptions(Options):
         "time_limit_seconds": seconds,
         "loop_trip_limit": trips,
         "share_memory": flag,
+        "trust_directory": _path,
+        "require_digest": _digest,
     }
     _DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "intra_op_num_threads": 0,
@@ -229,6 +242,8 @@ class SessionOptions(Options):
         "time_limit_seconds": None,
         "loop_trip_limit": None,
         "share_memory": False,
+        "trust_directory": "",
+        "require_digest": "",
     }
 
     def __init__(self, **options: Any) -> None:

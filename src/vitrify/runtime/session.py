@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from ..artifact.dtypes import BY_NAME
-from ..artifact.loading import Artifact, load_artifact
+from ..artifact.loading import Artifact, check_abi, load_artifact
 from ..artifact.manifest import Edge, Port, Target
 from ..errors import (
     ArgumentTypeError,
@@ -20,7 +20,6 @@ from ..errors import (
     InvalidArgumentError,
     OutOfMemoryError,
     RunLimitError,
-    SchemaError,
     ShapeError,
     TerminatedError,
     VitrifyError,
@@ -121,13 +120,12 @@ class Session:
         if options is not None and not isinstance(options, SessionOptions):
             raise InvalidArgumentError("options", expected="SessionOptions", actual=type(options).__name__)
         self._options = options or SessionOptions()
-        self.artifact = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
-        manifest = self.artifact.manifest
-        if manifest.abi != ABI_DIGEST:
-            raise SchemaError(
-                "the artifact was made for another runtime", path=self.artifact.path, expected=ABI_DIGEST,
-                actual=manifest.abi, hint="compile the model again with this version",
-            )  # fmt: skip
+        if not isinstance(artifact, Artifact):
+            trust, digest = self._options.trust_directory, self._options.require_digest
+            artifact = load_artifact(artifact, trust=trust or None, require_digest=digest or None)
+        self.artifact = artifact
+        manifest = artifact.manifest
+        check_abi(manifest, ABI_DIGEST, artifact.path)
         self.target: Target = choose(manifest.targets, detect())
         self.threads = self._options.intra_op_num_threads or default_threads()
         limit = self._options.memory_limit_bytes

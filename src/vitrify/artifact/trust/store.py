@@ -147,7 +147,12 @@ class Store:
                 return present, encoded
             following = present._replace(version=1, issued=now)
         roots = {*present.root.keys, *following.root.keys}
-        fresh = seal_policy(following, [signer for signer in signing if signer.id in roots])
+        rooted = [signer for signer in signing if signer.id in roots]
+        if not rooted:
+            raise UntrustedKeyError(
+                "no root key signs this policy", expected=f"one of {sorted(roots)}", hint="give its file with --key"
+            )
+        fresh = seal_policy(following, rooted)
         if install:
             succeed(present, fresh)
             self._write(_POLICY, fresh)
