@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,7 @@ def _roles(graph: onnx.GraphProto, head_gain: float) -> dict[str, Fill]:
         elif node.op_type in ("Gemm", "MatMul"):
             transposed = any(a.name == "transB" and a.i for a in node.attribute)
             gain = head_gain if node.output[0] == last else 2.0
-            axis = -1 if transposed else -2
-            roles[weight] = _scaled(gain, lambda shape, axis=axis: shape[axis])  # type: ignore[misc]
+            roles[weight] = _scaled(gain, itemgetter(-1 if transposed else -2))
         elif node.op_type == "Mul":
             roles[weight] = lambda shape, r: r.uniform(0.7, 1.3, shape)
         elif node.op_type == "Add":
@@ -81,12 +81,16 @@ def _roles(graph: onnx.GraphProto, head_gain: float) -> dict[str, Fill]:
             scale, bias, mean, var = node.input[1:5]
             # branches that are added to their input are small: the sum of many stays of one size
             size = _BRANCH if node.output[0] in summed else 1.0
-            roles[scale] = lambda shape, r, size=size: size * r.uniform(0.7, 1.3, shape)  # type: ignore[misc]
+            roles[scale] = _around(size)
             roles[var] = lambda shape, r: r.uniform(0.7, 1.3, shape)
             roles[bias] = roles[mean] = lambda shape, r: r.normal(0, 0.1, shape)
         if node.op_type in ("Conv", "Gemm") and len(node.input) > 2:
             roles[node.input[2]] = lambda shape, r: r.normal(0, 0.1, shape)
     return roles
+
+
+def _around(size: float) -> Fill:
+    return lambda shape, random: size * random.uniform(0.7, 1.3, shape)
 
 
 def _scaled(gain: float, fan_in: Callable[[tuple[int, ...]], int]) -> Fill:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from vitrify.artifact.loading import Artifact
 from vitrify.artifact.manifest import CustomCall as ManifestCall
@@ -88,11 +89,11 @@ def compile_payload(
     if not options.targets:
         target = _needed(target, [plan, *(v.plan for v in variants)])
     for one in (plan, *(v.plan for v in variants)):
-        debug.text("plan", lambda one=one: plan_text(one), level=2)  # type: ignore[misc]
+        debug.text("plan", partial(plan_text, one), level=2)
     with debug.stage("printing"):
         printed = print_plan(plan, target, variants)
     for name, text in printed.sources.items():
-        debug.text(name, lambda text=text: text, level=4, suffix="c")  # type: ignore[misc]
+        debug.text(name, partial(str, text), level=4, suffix="c")
     sources = {path.name: path.read_text(encoding="utf-8") for path in support_sources()}
     sources |= printed.sources
     done = 0

@@ -192,10 +192,11 @@ def _divide(
     item = problem.accumulate.itemsize
     lhs_bytes = shape.units * shape.rows * shape.inner * shape.k * item
     rhs_bytes = shape.k * shape.n * item
-    groups, blocks = _groups(target, panels, steps, wanted, lhs_bytes, rhs_bytes)
     ahead = shape.units == 1 and not shape.symbolic_rows and _cold(problem, shape)
     if ahead and steps <= VERY_FEW_TILES and panels >= FEWEST_PANELS:
         groups, blocks = min(panels, wanted), 1  # a panel is read by one task alone
+    else:
+        groups, blocks = _groups(target, panels, steps, wanted, lhs_bytes, rhs_bytes)
     row_block, panel_block = -(-steps // blocks), -(-panels // groups)
     if shape.symbolic_rows or any(isinstance(a.extent, Dim) for a in problem.left):
         row_block = max(1, round(TASK_FLOPS * groups / max(1.0, per_outer / steps)))

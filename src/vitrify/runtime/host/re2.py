@@ -276,15 +276,19 @@ class _Parser:
                 high = self._member()
                 if not isinstance(high, str) or high < low:
                     self._fail("a range of characters")
-                members.append(lambda c, low=low, high=high: low <= c <= high)  # type: ignore[misc]
+                members.append(_between(low, high))
             else:
-                members.append((lambda c, low=low: c == low) if isinstance(low, str) else low)  # type: ignore[misc]
+                members.append(_between(low, low) if isinstance(low, str) else low)
         self._at += 1
         return lambda c: any(member(c) for member in members) != negated
 
     def _member(self) -> str | Predicate:
         c = self._take("missing ]")
         return self._escape() if c == "\\" else c
+
+
+def _between(low: str, high: str) -> Predicate:
+    return lambda c: low <= c <= high
 
 
 def _is_number(text: str) -> bool:

@@ -10,11 +10,19 @@ from vitrify.frontends.onnx.registry import op
 from vitrify.ir.dtypes import BOOL
 from vitrify.ir.graph import Value
 
+
+def _elementwise(name: str, fn: str, since: int) -> None:
+    def rule(n: Call) -> Value:
+        return n.map(fn, *operands(n))
+
+    op(name, since=since)(rule)
+
+
 for _name, _fn, _since in (
     ("Equal", "eq", 1), ("Less", "lt", 1), ("Greater", "gt", 1), ("LessOrEqual", "le", 12),
     ("GreaterOrEqual", "ge", 12),
 ):  # fmt: skip
-    op(_name, since=_since)(lambda n, fn=_fn: n.map(fn, *operands(n)))  # type: ignore[misc]
+    _elementwise(_name, _fn, _since)
 
 
 def _boolean(name: str, fn: str) -> None:
@@ -30,7 +38,7 @@ for _name, _fn in (("And", "and"), ("Or", "or"), ("Xor", "xor")):
     _boolean(_name, _fn)
 
 for _name, _fn in (("BitwiseAnd", "and"), ("BitwiseOr", "or"), ("BitwiseXor", "xor")):
-    op(_name, since=18)(lambda n, fn=_fn: n.map(fn, n.value(0), n.value(1)))  # type: ignore[misc]
+    _elementwise(_name, _fn, 18)
 
 
 @op("Not")

@@ -56,9 +56,13 @@ def _activations(n: Call, default: Sequence[str], directions: int) -> list[list[
         rule, alpha, beta = row
         a = alphas.pop(0) if alpha is not None and alphas else alpha or 0.0
         b = betas.pop(0) if beta is not None and betas else beta or 0.0
-        result.append(lambda call, x, rule=rule, a=a, b=b: rule(call, x, a, b))  # type: ignore[misc]
+        result.append(_applied(rule, a, b))
     width = len(default)
     return [result[i * width : (i + 1) * width] for i in range(directions)]
+
+
+def _applied(rule: Callable[[Call, Value, float, float], Value], alpha: float, beta: float) -> Activation:
+    return lambda call, x: rule(call, x, alpha, beta)
 
 
 @dataclass(frozen=True)
