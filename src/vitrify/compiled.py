@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vitrify.artifact.loading import Artifact, load_artifact
+from vitrify.artifact.loading import Artifact, load_artifact, open_artifact
+from vitrify.artifact.signing import Moment, seal_of, stated
+from vitrify.artifact.trust.envelope import STATEMENT_TYPE, sign, statement
+from vitrify.artifact.trust.keys import Signer
+from vitrify.artifact.trust.store import Store
 from vitrify.artifact.writing import copy_artifact
 from vitrify.cache import Cache, Entry, Write
 from vitrify.errors import InvalidArgumentError, ToolchainError
@@ -28,12 +32,28 @@ class CompiledArtifact(Artifact):
         self.compiled = entry.compiled
         self._entry = entry
 
-    def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Artifact:
+    def save(
+        self, path: str | os.PathLike[str], *, replace: bool = False,
+        key: Signer | str | os.PathLike[str] | None = None, product: str | None = None, release: int | None = None,
+        not_before: Moment | None = None, expires: Moment | None = None, licence: str | None = None,
+    ) -> Artifact:  # fmt: skip
         """Writes the artifact to ``path``, in one step or not at all, and returns it: as one file where the name
         ends in ``.vit``, else as a directory. ArtifactError when something is there (another artifact is replaced if
-        ``replace``)."""
-        copy_artifact(self, path, replace=replace)
-        return load_artifact(path)
+        ``replace``).
+
+        It is signed as it is in the cache, by this machine and for no product, unless there is a ``key`` (or the file
+        of one) or something to say of it, as for :func:`vitrify.sign`.
+        """
+        seal = stated(
+            seal_of(self.opened), product=product, release=release, not_before=not_before, expires=expires,
+            licence=licence,
+        )  # fmt: skip
+        if key is None and seal == self.seal:
+            copy_artifact(self, path, replace=replace)
+            return Artifact(open_artifact(path), self.signers)
+        signer = key if isinstance(key, Signer) else Store().machine_key() if key is None else Signer.read(key)
+        copy_artifact(self, path, replace=replace, envelope=sign(STATEMENT_TYPE, statement(seal), [signer]))
+        return Artifact(open_artifact(path), frozenset({signer.id}))
 
 
 def compile(

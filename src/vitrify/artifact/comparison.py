@@ -128,7 +128,7 @@ def _weights(name: str, old: Artifact, new: Artifact, before: Target, after: Tar
     larger = max(old_size, new_size)
     first = [at // _DIGEST * LEAF_BYTES for at in other]
     changed = sum(min(LEAF_BYTES, max(larger - start, 0)) for start in first)
-    which = f"{len(other):,} of {longest // _DIGEST:,} leaves ({changed:,} bytes), the first at byte {first[0]:,}"
+    which = f"{len(other):,} of {longest // _DIGEST:,} leaves, {changed:,} bytes, from byte {first[0]:,}"
     yield Difference("weights", f"{name}: {which}", f"{old_size:,} bytes", f"{new_size:,} bytes")
 
 
@@ -140,7 +140,8 @@ def _details(before: Manifest, after: Manifest) -> Iterator[Difference]:
         words |= {f"nodes: {op}": str(number) for op, number in Counter(node.op for node in manifest.nodes).items()}
         words |= {f"custom op {c.label}": f"version {c.version}, {c.digest[:16]}…" for c in manifest.custom_calls}
         words |= {"written by": f"vitrify {manifest.vitrify}"}
-        words |= {f"file {n}": e.sha256 for n, e in manifest.files.items() if e.role not in _COMPARED}
+        other = ((n, e.sha256) for n, e in manifest.files.items() if e.role not in _COMPARED)
+        words |= {f"file {name}": f"SHA-256 {digest[:16]}…" for name, digest in other}
         texts.append(words)
     yield from _mapped("details", texts[0], texts[1])
     if before.host != after.host:
@@ -159,8 +160,9 @@ def _seal(artifact: Artifact) -> dict[str, str]:
     opened = artifact.opened
     if opened.seal is None or opened.signed is None:
         return {"signed": "no"}
-    said = {name: str(value) for name, value in (seal_as_dict(opened.seal) or {}).items() if value is not None}
-    said.pop("manifest")  # which is the digest of what is compared above
+    said = {name: str(value) for name, value in (seal_as_dict(opened.seal) or {}).items() if value not in (None, "")}
+    for name in ("manifest", "sbom", "provenance"):  # digests of what is compared above
+        said.pop(name, None)
     return {"signed": "yes", **said, **{f"signature of {key[:16]}…": "yes" for key in opened.signed.signatures}}
 
 

@@ -134,7 +134,7 @@ def verify_artifact(path: str | os.PathLike[str], store: Store, abi: str) -> Ver
             Check("files", f"{_many(len(files), 'file')} with their SHA-256"),
             Check("native code", ", ".join(f"{t.target} ({t.os}-{t.architecture})" for t in targets)),
             Check("leaks", "no path of the machine that built it"),
-            Check("weights", f"{leaves:,} leaves" if leaves else "none"),
+            Check("weights", _many(leaves, "leaf", "leaves") if leaves else "none"),
         )
         names = tuple("+".join((t.target, *t.features)) for t in targets)
         return Verification(opened.source.path, form, opened.digest, seal, signers, names, checks)
@@ -155,4 +155,4 @@ def _validity(seal: Seal) -> str:
 
 
 def _many(count: int, one: str, several: str = "") -> str:
-    return f"{count} {one if count == 1 else several or one + 's'}"
+    return f"{count:,} {one if count == 1 else several or one + 's'}"

@@ -45,8 +45,11 @@ def stated(
     present: Seal, *, product: str | None = None, release: int | None = None, not_before: Moment | None = None,
     expires: Moment | None = None, licence: str | None = None,
 ) -> Seal:  # fmt: skip
-    """The seal with what is given in place of what it says. InvalidArgumentError for a product, a release, a licence
-    or a moment that is none, and where it would expire before it is valid."""
+    """The seal with what is given in place of what it says; ``expires="never"`` takes an end away.
+
+    InvalidArgumentError for a product, a release, a licence or a moment that is none, and where it would expire before
+    it is valid.
+    """
     if product is not None:
         present = present._replace(product=_text("product", product))
     if licence is not None:
@@ -58,7 +61,7 @@ def stated(
     if not_before is not None:
         present = present._replace(not_before=moment_of("not_before", not_before))
     if expires is not None:
-        present = present._replace(expires=moment_of("expires", expires))
+        present = present._replace(expires=None if expires == "never" else moment_of("expires", expires))
     if present.expires is not None and present.expires < present.not_before:
         raise InvalidArgumentError(
             "expires", expected=f"a moment from not_before, {s.moment(present.not_before)}, on",

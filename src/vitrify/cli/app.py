@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vitrify.cli import artifact_app, trust_app
+from vitrify.cli.artifact_app import Expires, Licence, NotBefore, Product, Release
+from vitrify.cli.trust_app import AsFormat, Directory, Format
 from vitrify.errors import VitrifyError
 
 app = typer.Typer(
@@ -20,13 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-class Format(StrEnum):
-    """How results are shown."""
-
-    text = "text"
-    json = "json"
 
 
 class Level(StrEnum):
@@ -39,7 +35,6 @@ class Level(StrEnum):
 
 
 Model = Annotated[Path, typer.Argument(help="An ONNX model, or an artifact.", show_default=False)]
-AsFormat = Annotated[Format, typer.Option("--format", help="How to show the result.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of a run; 0: one per core.")]
 Random = Annotated[
     int | None,
@@ -99,14 +94,34 @@ def compile_command(
     bf16: Bf16 = False,
     shape: Shapes = None,
     dim: Dims = None,
+    probe: Annotated[
+        int, typer.Option(min=0, help="How many made-up inputs each session runs first, and compares.", metavar="N")
+    ] = 0,
+    probe_dim: Annotated[
+        list[str] | None,
+        typer.Option("--probe-dim", help="A number for an open dim of the probes; may be repeated.", metavar="NAME=N"),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite an artifact.")] = False,
+    product: Product = None,
+    release: Release = None,
+    not_before: NotBefore = None,
+    expires: Expires = None,
+    licence: Licence = None,
+    key: artifact_app.SigningKey = None,
     format: AsFormat = Format.text,
 ) -> None:
-    """Compile a model to an artifact."""
+    """Compile a model to an artifact, and sign it."""
     from vitrify.cli.compile import compile_model, options_of
 
-    options = options_of(target, level.value, accurate, bf16, shape, dim)
-    compile_model(model, output, options, replace=replace, as_json=format is Format.json)
+    options = options_of(target, level.value, accurate, bf16, shape, dim, probe, probe_dim)
+    said = {
+        "product": product, "release": release, "not_before": not_before, "expires": expires, "licence": licence,
+        "key": key,
+    }  # fmt: skip
+    said = {name: value for name, value in said.items() if value is not None}
+    if said and output is None:
+        raise typer.BadParameter(f"--{next(iter(said)).replace('_', '-')} is for what --output writes")
+    compile_model(model, output, options, said, replace=replace, as_json=format is Format.json)
 
 
 @app.command("run")
@@ -121,6 +136,10 @@ def run_command(
     level: OptionLevel = Level.all,
     accurate: Accurate = False,
     bf16: Bf16 = False,
+    trust: Directory = None,
+    digest: Annotated[
+        str, typer.Option("--require-digest", metavar="SHA256", help="Of the manifest of the artifact that will do.")
+    ] = "",
     format: AsFormat = Format.text,
 ) -> None:
     """Run a model once and show its outputs."""
@@ -129,8 +148,9 @@ def run_command(
 
     options = options_of(None, level.value, accurate, bf16, None, None)
     run_once(
-        model, options, input or [], random, shape or [], dim or [], save, threads, format is Format.json
-    )
+        model, options, input or [], random, shape or [], dim or [], save, threads, (trust or "", digest),
+        format is Format.json,
+    )  # fmt: skip
 
 
 @app.command("inspect")
@@ -138,12 +158,37 @@ def inspect_command(
     model: Model,
     dim: Dims = None,
     top: Annotated[int, typer.Option(min=1, help="How many kernels to list.")] = 15,
+    trust: Directory = None,
     format: AsFormat = Format.text,
 ) -> None:
-    """Show ops, dims, memory, kernels, and where the work is."""
+    """Show ops, dims, memory, kernels, and where the work is. An artifact may come from anybody: nothing of it runs."""
     from vitrify.cli.inspect import inspect_model
 
-    inspect_model(model, dim or [], top, format is Format.json)
+    inspect_model(model, dim or [], top, trust, format is Format.json)
+
+
+app.add_typer(artifact_app.app)
+app.add_typer(trust_app.app, name="trust")
+
+
+@app.command("rebuild")
+def rebuild_command(
+    artifact: Annotated[Path, typer.Argument(help="An artifact.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The model that it was made of.", show_default=False)],
+    module: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="A Python module that registers custom ops; may be repeated.", metavar="MODULE"),
+    ] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Make an artifact once more, in other surroundings, and compare every byte but the signature's.
+
+    The exit status is 1 where they differ.
+    """
+    from vitrify.cli.rebuild import rebuild_artifact
+
+    if not rebuild_artifact(artifact, model, module or [], format is Format.json):
+        raise typer.Exit(1)
 
 
 @app.command("bench")
@@ -237,18 +282,21 @@ def run(arguments: list[str] | None = None) -> int:
     """The exit status of ``vitrify`` with ``arguments``."""
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "json" in given or "--format=json" in given
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        return _run(given, as_json)
+
+
+def _run(given: list[str], as_json: bool) -> int:
     try:
         status = app(given, standalone_mode=False)
     except VitrifyError as error:
-        if as_json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}), file=sys.stderr)
-        else:
-            from rich.console import Console
-            from rich.text import Text
+        from vitrify.cli.failures import show as show_failure
+        from vitrify.cli.failures import status_of
 
-            name = Text(f"{type(error).__name__}: ", style="bold red")
-            Console(stderr=True, highlight=False).print(name + Text(str(error)), soft_wrap=True)
-        return 1
+        show_failure(error, as_json)
+        return status_of(error)
     except BrokenPipeError:  # the reader of the output went away, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
@@ -260,7 +308,12 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         show = getattr(error, "show", None)  # click's usage errors show themselves
         if show is None:
-            raise
+            from vitrify.cli.failures import INTERNAL, show_internal
+
+            show_internal(error, as_json)
+            if os.environ.get("VITRIFY_DEBUG", "0") != "0":
+                raise
+            return INTERNAL
         show()
         return int(getattr(error, "exit_code", 2))
     return status if isinstance(status, int) else 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,6 +28,8 @@ def options_of(
     bf16: bool,
     shape: Sequence[str] | None,
     dim: Sequence[str] | None,
+    probes: int = 0,
+    probe_dim: Sequence[str] | None = None,
 ) -> CompileOptions:
     """Compile options from those of the command line."""
     return CompileOptions(
@@ -37,12 +39,14 @@ def options_of(
         bf16=bf16,
         input_shapes=shapes_of(shape or ()),
         dim_overrides=dims_of(dim or ()),
+        probes=probes,
+        probe_dims=dims_of(probe_dim or (), "--probe-dim"),
     )
 
 
-def dims_of(given: Sequence[str]) -> dict[str, int]:
+def dims_of(given: Sequence[str], option: str = "--dim") -> dict[str, int]:
     """``["N=4"]`` as numbers by name."""
-    return {name: _number("--dim", value) for name, value in (_pair("--dim", text) for text in given)}
+    return {name: _number(option, value) for name, value in (_pair(option, text) for text in given)}
 
 
 def shapes_of(given: Sequence[str]) -> dict[str, list[int | str]]:
@@ -114,12 +118,13 @@ def artifact_of(model: Path, options: CompileOptions) -> Artifact:
 
 
 def compile_model(
-    model: Path, output: Path | None, options: CompileOptions, *, replace: bool, as_json: bool
-) -> None:
-    """``vitrify compile``."""
+    model: Path, output: Path | None, options: CompileOptions, said: Mapping[str, Any], *, replace: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """``vitrify compile``. ``said`` are what :meth:`CompiledArtifact.save` takes besides."""
     start = time.perf_counter()
     artifact = compile_with_progress(model, options)
-    path = artifact.path if output is None else artifact.save(output, replace=replace).path
+    path = artifact.path if output is None else artifact.save(output, replace=replace, **said).path
     seconds = time.perf_counter() - start
     manifest = artifact.manifest
     targets = ["+".join((t.target, *t.features)) for t in manifest.targets]
@@ -132,6 +137,7 @@ def compile_model(
         "targets": targets,
         "kernels": len(kernels),
         "bytes": size,
+        "digest": artifact.digest,
     }
     if as_json:
         json.dump(result, sys.stdout)

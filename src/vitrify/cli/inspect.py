@@ -14,18 +14,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitrify.artifact.amounts import evaluate
+from vitrify.artifact.loading import is_artifact
 from vitrify.artifact.manifest import Edge, Manifest, Port, Target
 from vitrify.cli.compile import artifact_of, counted, dims_of, scaled
 from vitrify.cli.console import console, table
+from vitrify.cli.seal import print_seal
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CompileOptions
 
 _WIDE = 90  # columns that a table with all figures takes
 
 
-def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> None:
-    """Shows an artifact, or a model once it is compiled. Named dims that are not given count as 1."""
-    artifact = artifact_of(model, CompileOptions())
+def inspect_model(model: Path, dims: Sequence[str], top: int, trust: str | None, as_json: bool) -> None:
+    """Shows an artifact, whoever made it, or a model once it is compiled. Named dims that are not given count as 1."""
+    import vitrify
+
+    found = vitrify.inspect(model, trust) if is_artifact(model) else None
+    artifact = found or artifact_of(model, CompileOptions())
     manifest = artifact.manifest
     given = dims_of(dims)
     known = {d for port in manifest.inputs for d in port.dims if isinstance(d, str)}
@@ -34,6 +39,8 @@ def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> 
         raise InvalidArgumentError("unknown dim", expected=names, actual=unknown[0])
     sizes = dict.fromkeys(sorted(known), 1) | given
     facts = describe(manifest, sizes)
+    if found is not None:
+        facts["artifact"] = found.as_dict()
     if as_json:
         json.dump(facts, sys.stdout, indent=1)
         print()
@@ -42,6 +49,8 @@ def inspect_model(model: Path, dims: Sequence[str], top: int, as_json: bool) -> 
     out.print(f"[bold]{escape(str(model))}[/]", soft_wrap=True)
     if Path(artifact.path) != model:
         out.print(f"[dim]{escape(artifact.path)}[/]", soft_wrap=True)
+    if found is not None:
+        print_seal(out, found, vitrify.trust.policy(trust))
     _print_ports(out, manifest, sizes)
     for op in facts["custom_ops"]:
         where = "in C" if op["in_c"] else f"needs Python: module {op['module'] or 'unknown'}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
+from vitrify.artifact.loading import is_artifact
 from vitrify.cli.compile import artifact_of, counted
 from vitrify.cli.console import console, table
 from vitrify.cli.feeds import make_feed, tensor_ports
@@ -31,13 +32,18 @@ def run_once(
     dims: Sequence[str],
     save: Path | None,
     threads: int,
+    accepted: tuple[str, str],
     as_json: bool,
 ) -> None:
-    """Loads, runs once, shows a summary of each output; ``save`` gets them all."""
+    """Loads, runs once, shows a summary of each output; ``save`` gets them all. ``accepted`` are the directory of the
+    policy and the only digest that will do, or nothing."""
     import vitrify
 
-    artifact = artifact_of(model, options)
-    session = vitrify.InferenceSession(artifact.path, vitrify.SessionOptions(intra_op_num_threads=threads))
+    trust, digest = accepted
+    settings = vitrify.SessionOptions(intra_op_num_threads=threads, trust_directory=trust, require_digest=digest)
+    kept = None if is_artifact(model) else artifact_of(model, options)
+    session = vitrify.InferenceSession(model if kept is None else kept.path, settings)
+    artifact = session.artifact
     feed = make_feed(tensor_ports(artifact.manifest), files, seed, shapes, dims)
     start = time.perf_counter()
     results = session.run(None, feed)

@@ -30,8 +30,8 @@ def check_reachable(policy: Policy, *, before: Policy | None = None, force: bool
     ``force``, or unless it was so ``before``."""
     if len(policy.known(policy.root.keys)) < policy.root.threshold:
         raise PolicyError(
-            "nobody could change the policy any more", expected=f"{policy.root.threshold} root keys that count",
-            actual=f"{len(policy.known(policy.root.keys))}", hint="vitrify trust rotate, to other root keys, first",
+            "nobody could change the policy any more", expected=f"at least {policy.root.threshold} of its root keys",
+            actual=f"{len(policy.known(policy.root.keys))} that count", hint="first rotate to other root keys",
         )  # fmt: skip
     if force:
         return
@@ -40,9 +40,8 @@ def check_reachable(policy: Policy, *, before: Policy | None = None, force: bool
         was_unreachable = before is not None and old is not None and _left(before, old) < old.threshold
         if _left(policy, rule) < rule.threshold and not was_unreachable:
             raise PolicyError(
-                f"no artifact of {_called(name)} could load any more",
-                expected=f"{rule.threshold} keys that count", actual=_left(policy, rule),
-                hint="trust another key first, or say --force",
+                f"no artifact of {_called(name)} could load any more", expected=f"{rule.threshold} of its keys",
+                actual=f"{_left(policy, rule)} that count", hint="trust another key first, or say --force",
             )  # fmt: skip
     if not policy.products and (before is None or before.products):
         raise PolicyError("no artifact could load any more: no key may sign", hint="vitrify trust add KEY, or --force")
