@@ -67,6 +67,8 @@ _EXPORTS = {
     "Comparison": "artifact.comparison",
     "Loaded": "sealed",
     "from_onnx": "session",
+    "rebuild": "origin.rebuild",
+    "Rebuilt": "origin.rebuild",
     "custom_op": "custom_ops",
     "CustomOp": "custom_ops",
     "TensorSpec": "custom_ops",
@@ -179,6 +181,8 @@ if TYPE_CHECKING:
     from vitrify.errors import VitrifyError as VitrifyError
     from vitrify.options import CompileOptions as CompileOptions
     from vitrify.options import OptLevel as OptLevel
+    from vitrify.origin.rebuild import Rebuilt as Rebuilt
+    from vitrify.origin.rebuild import rebuild as rebuild
     from vitrify.runtime.binding import IOBinding as IOBinding
     from vitrify.runtime.environment import disable_telemetry_events as disable_telemetry_events
     from vitrify.runtime.environment import enable_telemetry_events as enable_telemetry_events
