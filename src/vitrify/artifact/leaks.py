@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from ..errors import LeakError
 
 #: Folders of local absolute paths; under the last ones modules of a model may be named as well.
-_FOLDERS = (
+FOLDERS = (
     "home", "root", "Users", "tmp", "work", "workspace", "workspaces", "builds", "opt", "mnt", "Volumes",
     "private/var", "private/tmp", *(f"var/{name}" for name in (
         "cache", "folders", "home", "jenkins", "lib", "local", "log", "mnt", "opt", "root", "run", "spool", "srv",
@@ -31,8 +31,8 @@ def _wide(pattern: str) -> bytes:
 
 # behind a byte of a name or of an URL's host nothing begins, but behind a compiler's option it does
 _BEGINS = rb"(?:(?<![\w.~*@\])-]/)(?<![^/]//)(?<!://)|(?<=-[ILFB]/))"
-_NARROW_FOLDERS = b"|".join(map(re.escape, (f.encode() for f in _FOLDERS)))
-_WIDE_FOLDERS = b"|".join(re.escape(_wide(f)) for f in _FOLDERS)
+_NARROW_FOLDERS = b"|".join(map(re.escape, (f.encode() for f in FOLDERS)))
+_WIDE_FOLDERS = b"|".join(re.escape(_wide(f)) for f in FOLDERS)
 _POSIX = re.compile(
     rb"/(?:" + _BEGINS + rb"(?:" + _NARROW_FOLDERS + rb")/" + _NAMED
     + rb"|(?<![\w.~*@\])/-]\0/)\0(?:" + _WIDE_FOLDERS + rb")/\0" + _NAMED + rb"\0)"

@@ -21,7 +21,7 @@ _PRIME = 2**255 - 19
 _MAX_FILE = 1 << 16
 # y of the points whose order divides 8. A library that checks S*B = R + h*A without multiplying by the cofactor
 # accepts S = 0 and R = the identity for whatever message makes h*A vanish.
-_SMALL_ORDER = frozenset(
+SMALL_ORDER = frozenset(
     {
         0, 1, _PRIME - 1,
         2707385501144840649318225287225658788936804267575313519463743609750303402022,
@@ -38,7 +38,7 @@ def key_id(public: bytes) -> str:
 def check_public(public: bytes) -> bytes:
     """The 32 bytes, where they are a public key in its one encoding and of a large order; else UntrustedKeyError."""
     y = int.from_bytes(public, "little") & ((1 << 255) - 1)
-    if len(public) != 32 or y >= _PRIME or y in _SMALL_ORDER:
+    if len(public) != 32 or y >= _PRIME or y in SMALL_ORDER:
         raise UntrustedKeyError(
             "this is no key that can be trusted", expected="32 bytes of an Ed25519 point of large order",
             actual=public.hex(), hint="signatures under such a key can be forged without its owner",
