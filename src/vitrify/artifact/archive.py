@@ -16,6 +16,8 @@ from .container import (
     Entry,
     Place,
     check_names,
+    check_place,
+    check_writers,
     directory,
     local_header,
     places,
@@ -36,7 +38,10 @@ class Archive:
         self.path = path
         self.fd = open_regular(path)
         try:
-            self.size = os.fstat(self.fd).st_size
+            status = os.fstat(self.fd)
+            check_writers(status, path)
+            check_place(path)
+            self.size = status.st_size
             start, table = self._table()
             entries = list(self._entries(table))
             names = [entry.name for entry in entries]
@@ -87,6 +92,8 @@ class Archive:
         mark, disk, disk_too, here, count, length, start, comment = END.unpack(last)
         if mark != b"PK\5\6":
             raise self._bad("the file does not end with the end record of an archive", last)
+        if 0xFFFF in (here, count) or 0xFFFFFFFF in (length, start):
+            raise self._bad("the end record is that of a zip64 archive", last)
         if disk or disk_too or comment or here != count:
             raise self._bad("the end record speaks of other disks, or of a comment", last)
         if count > MAX_MEMBERS or length > _MAX_DIRECTORY:

@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from ..errors import ContainerError, LimitError, RaceError
 
+SUFFIX = ".vit"  # of artifacts that are one file
 MARK = b"PK\3\4"  # how the file begins
 MAP_ALIGNMENT = 1 << 16  # a page, on every system
 MAPPED = "weights/"  # members under this name are mapped
@@ -138,11 +139,34 @@ def write_archive(file: BinaryIO, members: Mapping[str, tuple[Entry, Iterable[by
     file.write(end)
 
 
+def check_writers(status: os.stat_result, path: str) -> None:
+    """Raises RaceError for a file that anybody may write to, and for a directory in which anybody may exchange files:
+    what was checked there need not be what is used. (Who owns it, or is of its group, is trusted with it.)"""
+    if status.st_mode & stat.S_IWOTH and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
+        raise RaceError(
+            "others can write here", path=path, expected="its owner and group alone can",
+            actual=f"mode {stat.S_IMODE(status.st_mode):o}", hint=f"chmod o-w {path}",
+        )  # fmt: skip
+
+
+def check_place(path: str) -> None:
+    """Raises RaceError where anybody may exchange what is at ``path``, ContainerError where nobody can look."""
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise ContainerError(f"cannot be opened: {error.strerror}", path=folder) from None
+    check_writers(status, folder)
+
+
 def read_exactly(fd: int, start: int, size: int, path: str) -> bytes:
     """``size`` bytes from ``start``. RaceError where there are fewer."""
     parts = []
     while size:
-        part = os.pread(fd, min(size, 1 << 26), start)
+        try:
+            part = os.pread(fd, min(size, 1 << 26), start)
+        except OSError as error:
+            raise ContainerError(f"cannot be read: {error.strerror}", path=path) from None
         if not part:
             raise RaceError("the file became shorter while it was read", path=path)
         parts.append(part)

@@ -10,24 +10,38 @@ import hashlib
 import os
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+from zlib import crc32
 
-from ..errors import ArtifactError, ContainerError, IntegrityError, SchemaError, SignatureError, UnsignedError
+from ..errors import (
+    ArtifactError,
+    ContainerError,
+    IntegrityError,
+    LimitError,
+    SchemaError,
+    SignatureError,
+    UnsignedError,
+)
 from .archive import Archive
-from .container import DAMAGED, MARK, read_exactly
+from .canonical import MAX_BYTES as MAX_MANIFEST
+from .container import DAMAGED, MARK, SUFFIX, read_exactly
 from .folder import Folder
 from .gate import Platform, examine
 from .leaks import scan
-from .manifest import MANIFEST, SIGNATURE, FileEntry, Manifest, Target, parse
+from .manifest import DETAILS, MANIFEST, MAX_DETAILS, SIGNATURE, FileEntry, Manifest, Target, parse
 from .payload import Payload
+from .trust.envelope import MAX_BYTES as MAX_ENVELOPE
 from .trust.envelope import STATEMENT_TYPE, Seal, Signed, open_envelope, parse_statement
-from .trust.store import Store, TrustWarning
+from .trust.store import State, Store, TrustWarning
 from .weights import Weights
 
 _BLOCK = 1 << 20
 SCANNED = ("details", "sbom", "provenance")  # roles of texts, which name no paths of the builder's machine
 Source = Archive | Folder
+#: Gets the manifest's digest and what signed it.
+Judge = Callable[[str, "Seal | None", "Signed | None"], None]
+_MAX_READ = 1 << 31  # bytes of a file that is read into memory
 
 
 class Opened(NamedTuple):
@@ -135,12 +149,13 @@ class Artifact:
 
 
 def is_artifact(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is to be opened as an artifact: a directory, or a file that begins like an archive."""
-    if os.path.isdir(path):
+    """Whether a path is to be opened as an artifact: a directory, or a file that is named like one or begins like an
+    archive."""
+    if os.path.isdir(path) or (os.fspath(path).endswith(SUFFIX) and os.path.lexists(path)):
         return True
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except (OSError, ValueError):
         return False
     try:
         return stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, len(MARK), 0) == MARK
@@ -157,46 +172,58 @@ def load_artifact(
     manifest that will do. Raises ContainerError, LimitError, ManifestError, IntegrityError, UnsignedError,
     SignatureError, UntrustedKeyError or PolicyError; all are ArtifactErrors.
     """
-    opened = open_artifact(path)
+    store = trust if isinstance(trust, Store) else Store(trust)
+    verdicts: list[_Verdict] = []
+
+    def judge(digest: str, seal: Seal | None, signed: Signed | None) -> None:
+        if require_digest is not None and digest != require_digest:
+            raise IntegrityError("this is another artifact", expected=require_digest, actual=digest)
+        verdicts.append(_judge(seal, signed, store))
+
+    opened = open_artifact(path, judge)
     try:
-        signers = accept(opened, trust if isinstance(trust, Store) else Store(trust))
-        if require_digest is not None and opened.digest != require_digest:
-            raise IntegrityError(
-                "this is another artifact", path=opened.source.path, expected=require_digest, actual=opened.digest
-            )
+        _remember(opened, store, verdicts[0])
     except BaseException:
         opened.source.close()
         raise
-    return Artifact(opened, signers)
+    return Artifact(opened, verdicts[0].signers)
 
 
-def open_artifact(path: str | os.PathLike[str]) -> Opened:
-    """The artifact in the file or directory ``path``, whoever made it: to look at, never to run."""
+def open_artifact(path: str | os.PathLike[str], judge: Judge | None = None) -> Opened:
+    """The artifact in the file or directory ``path``, whoever made it: to look at, never to run. ``judge`` gets the
+    manifest's digest and the signature, and raises what is against them before anything else is read."""
     name = os.fspath(path)
     try:
-        return _open(_source(name))
+        return _open(_source(name), judge)
     except ArtifactError as error:
         error.path = error.path or name
         raise
 
 
-def _open(source: Source) -> Opened:
+def _open(source: Source, judge: Judge | None) -> Opened:
     try:
         entries = source.entries
         if MANIFEST not in entries:
             raise ContainerError(f"not an artifact: there is no {MANIFEST} in it", path=source.path)
-        seal, signed = None, None
+        seal, signed, envelope = None, None, b""
         if SIGNATURE in entries:
-            signed = open_envelope(source.read(SIGNATURE), STATEMENT_TYPE)
+            envelope = _whole(source, SIGNATURE, MAX_ENVELOPE, "the signature's envelope")
+            signed = open_envelope(envelope, STATEMENT_TYPE)
             seal = parse_statement(signed.payload)
-        encoded = source.read(MANIFEST)
+        encoded = _whole(source, MANIFEST, MAX_MANIFEST, MANIFEST)
         digest = hashlib.sha256(encoded).hexdigest()
         if seal is not None and seal.manifest != digest:
             raise SignatureError(
                 "the signature is that of another manifest", path=source.path, expected=seal.manifest, actual=digest,
                 hint=DAMAGED,
             )  # fmt: skip
-        manifest = parse(encoded, lambda entry: _read(source, "details.json", entry))
+        if judge is not None:
+            judge(digest, seal, signed)
+        if isinstance(source, Archive):  # the manifest has the checksums of all other files
+            _check_sum(source, MANIFEST, encoded)
+            if signed is not None:
+                _check_sum(source, SIGNATURE, envelope)
+        manifest = parse(encoded, lambda entry: _read(source, DETAILS, entry, MAX_DETAILS))
         _check_files(source, manifest.files)
         if seal is not None:
             _check_documents(seal, manifest)
@@ -211,43 +238,58 @@ def _source(path: str) -> Source:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as error:
         raise ContainerError(f"cannot be opened: {error.strerror}", path=path, hint="check the path") from None
+    except ValueError as error:
+        raise ContainerError(f"cannot be opened: {error}", path=repr(path), hint="check the path") from None
     if is_directory and not os.path.lexists(os.path.join(path, MANIFEST)):
         raise ContainerError(f"not an artifact: there is no {MANIFEST} in it", path=path)
     return Folder(path) if is_directory else Archive(path)
+
+
+class _Verdict(NamedTuple):
+    """The trusted keys that signed, and what was known of time and releases when that was decided."""
+
+    signers: frozenset[str]
+    now: int
+    state: State
 
 
 def accept(opened: Opened, store: Store, *, note: bool = True) -> frozenset[str]:
     """The trusted keys that signed. With ``note`` the release and the time are remembered, and development is warned
     of; without it, that was a question and changes nothing. Raises what the policy has against the artifact."""
     try:
-        return _accept(opened, store, note)
+        verdict = _judge(opened.seal, opened.signed, store)
+        if note:
+            _remember(opened, store, verdict)
     except ArtifactError as error:
         error.path = error.path or opened.source.path
         raise
+    return verdict.signers
 
 
-def _accept(opened: Opened, store: Store, note: bool) -> frozenset[str]:
+def _judge(seal: Seal | None, signed: Signed | None, store: Store) -> _Verdict:
     policy = store.policy()
-    if opened.seal is None or opened.signed is None:
+    if seal is None or signed is None:
         if not policy.development:
             raise UnsignedError(
-                "nobody signed this artifact", path=opened.source.path,
+                "nobody signed this artifact",
                 hint="sign it: vitrify sign ARTIFACT; or, to develop, allow it: vitrify trust development on",
             )  # fmt: skip
-        if note:
-            warnings.warn(
-                f"{opened.source.path} is not signed, and the policy is one for development: anybody may have made it",
-                TrustWarning, stacklevel=4,
-            )  # fmt: skip
-        return frozenset()
+        return _Verdict(frozenset(), 0, State(0, {}))
     state = store.state()
     now = store.now(policy, state)
-    seal = opened.seal
     highest = state.releases.get(seal.product, 0)
-    signers = policy.accept(seal, opened.signed, STATEMENT_TYPE, now, highest)
-    if note:
-        store.note(state, now, seal.product, seal.release)
-    return signers
+    return _Verdict(policy.accept(seal, signed, STATEMENT_TYPE, now, highest), now, state)
+
+
+def _remember(opened: Opened, store: Store, verdict: _Verdict) -> None:
+    """Once nothing is amiss: a damaged artifact shall not end the use of older releases."""
+    if opened.seal is not None:
+        store.note(verdict.state, verdict.now, opened.seal.product, opened.seal.release)
+        return
+    warnings.warn(
+        f"{opened.source.path} is not signed, and the policy is one for development: anybody may have made it",
+        TrustWarning, stacklevel=3,
+    )  # fmt: skip
 
 
 def check_abi(manifest: Manifest, abi: str, path: str) -> None:
@@ -288,13 +330,26 @@ def _check_documents(seal: Seal, manifest: Manifest) -> None:
             raise SignatureError(f"the signature speaks of another {role}", expected=stated, actual=found, hint=DAMAGED)
 
 
-def _read(source: Source, name: str, entry: FileEntry) -> bytes:
+def _whole(source: Source, name: str, limit: int, what: str) -> bytes:
+    """All of a file that is at most so long."""
+    size = source.entries[name].size
+    if size > limit:
+        raise LimitError(f"{what} is too large", path=source.path, expected=f"at most {limit} bytes", actual=size)
+    return source.read(name)
+
+
+def _check_sum(source: Archive, name: str, content: bytes) -> None:
+    if source.entries[name].crc32 != crc32(content):
+        raise ContainerError(f"{name}: the archive's checksum is wrong", path=source.path, hint=DAMAGED)
+
+
+def _read(source: Source, name: str, entry: FileEntry, limit: int = _MAX_READ) -> bytes:
     if name not in source.entries:
         raise IntegrityError(f"{name} is missing", path=source.path, hint=DAMAGED)
     if source.entries[name].size != entry.size:
         actual = source.entries[name].size
         raise IntegrityError(f"{name}: wrong size", path=source.path, expected=entry.size, actual=actual, hint=DAMAGED)
-    data = source.read(name)
+    data = _whole(source, name, limit, name)
     _compare(hashlib.sha256(data).hexdigest(), entry, f"{source.path}/{name}")
     return data
 

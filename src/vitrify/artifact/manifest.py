@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import ManifestError
+from ..errors import LimitError, ManifestError, SchemaError
 from . import canonical
 from . import schema as s
 from .container import check_name
@@ -22,6 +22,7 @@ from .validation import Probe, check_probes, parse_probe
 FORMAT = "vitrify-artifact/1"
 MANIFEST, SIGNATURE, DETAILS = "manifest.json", "signature.json", "details.json"
 MAX_DETAILS = 64 << 20
+_MAX_AMOUNT = 1 << 16  # characters of an expression
 ROLES = ("payload", "weights", "leaves", "details", "sbom", "provenance", "probe")
 
 #: A count, or an expression over the model's named dims.
@@ -184,6 +185,8 @@ class Manifest(NamedTuple):
 
 
 def _amount(value: Any, where: str) -> Amount:
+    if type(value) is str and len(value) > _MAX_AMOUNT:
+        raise LimitError(f"{where}: an expression is too long", expected=_MAX_AMOUNT, actual=len(value))
     return value if type(value) is str and value else s.count(value, where)
 
 
@@ -321,6 +324,8 @@ def _check(manifest: Manifest) -> None:
         names = [port.name for port in ports]
         if len(set(names)) != len(names):
             raise _refuse(kind, "names that differ", names)
+        for port in ports:
+            _check_size(port)
     if not manifest.targets:
         raise _refuse("targets", "at least one target", [])
     used: dict[str, str] = {DETAILS: "details"}
@@ -344,6 +349,18 @@ def _check(manifest: Manifest) -> None:
         _check_host(manifest.host, len(manifest.inputs), len(manifest.outputs))
 
 
+def _check_size(port: Port) -> None:
+    """Raises SchemaError where no array could be so large; open dims count as 1, those of 0 too."""
+    if len(port.dims) > _MAX_RANK:
+        raise SchemaError(f"{port.name!r} has more dims than an array has", expected=_MAX_RANK, actual=len(port.dims))
+    size = BY_NAME[port.dtype].itemsize
+    for dim in port.dims:
+        size *= dim if isinstance(dim, int) and dim else 1
+    if size >= 1 << 63:
+        raise SchemaError(f"{port.name!r} has more bytes than can be addressed", expected="below 2**63", actual=size)
+
+
+_MAX_RANK = 64
 _USED_ROLES = ("payload", "weights", "leaves", "details")
 
 

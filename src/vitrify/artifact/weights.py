@@ -69,6 +69,8 @@ class Weights:
         with self._lock:
             if self._checked:
                 return
+            if self._status() != self._state:  # what is no longer there would end the process when it is read
+                raise RaceError("the file was changed since it was opened", path=self.path)
             wrong: list[int] = []
 
             def work(index: int) -> bool:

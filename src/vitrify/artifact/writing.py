@@ -10,7 +10,7 @@ from typing import NamedTuple, Union
 
 from ..errors import ArtifactError, ManifestError
 from .archive import Archive
-from .container import Entry, check_names, read_exactly, write_archive
+from .container import SUFFIX, Entry, check_names, read_exactly, write_archive
 from .loading import Artifact, load_artifact
 from .manifest import DETAILS, MANIFEST, SIGNATURE, FileEntry, Manifest, encode, encode_details
 from .trust.envelope import STATEMENT_TYPE, Seal, sign, statement
@@ -34,7 +34,6 @@ class Part(NamedTuple):
 #: another file to copy, or a part of an open one.
 Content = Union[bytes, bytearray, memoryview, Callable[[], Iterable[memoryview]], Part, str, "os.PathLike[str]"]
 
-SUFFIX = ".vit"  # of artifacts that are one file
 _BLOCK = 1 << 20
 
 

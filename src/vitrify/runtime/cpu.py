@@ -106,6 +106,8 @@ def _missing(target: Target, cpu: Cpu) -> Iterable[str]:
     implied = TARGETS.get(target.target)
     if implied is None:
         return [f"known target {target.target!r}"]
+    if target.os != "linux" or target.architecture.replace("_", "-") != cpu.architecture:
+        return [f"{target.os} on {target.architecture}"]
     missing = sorted((implied | set(target.features)) - cpu.features)
     if not missing and _AMX & set(target.features) and not request_amx():
         return ["the kernel's permission to use AMX"]

@@ -223,6 +223,11 @@ def _array_table() -> Any:
     return table
 
 
+def _fixed(arg: _Arg) -> list[int]:
+    """An input's dims, -1 for those that are not numbers; nothing of an output, whose dims come of a run."""
+    return [max(dim, -1) for dim in arg.dims[: arg.rank]] if arg.dims else []
+
+
 class _Library:
     """A payload, opened once however many sessions use it.
 
@@ -282,13 +287,19 @@ class _Library:
         """Raises SchemaError unless the payload's arguments are those of the manifest."""
         model = self.model
         found = [
-            [(arg.name.decode(), arg.dtype, arg.itemsize, arg.rank) for arg in args[:count]]
+            [(arg.name.decode(), arg.dtype, arg.itemsize, arg.rank, _fixed(arg)) for arg in args[:count]]
             for args, count in ((model.inputs, model.n_inputs), (model.outputs, model.n_outputs))
         ]
         stated = [
-            [(p.name, CODES[p.dtype], DTYPES[CODES[p.dtype]].itemsize, len(p.dims)) for p in ports]
+            [
+                (
+                    p.name, CODES[p.dtype], DTYPES[CODES[p.dtype]].itemsize, len(p.dims),
+                    [dim if isinstance(dim, int) else -1 for dim in p.dims] if ports is inputs else [],
+                )
+                for p in ports
+            ]
             for ports in (inputs, outputs)
-        ]
+        ]  # fmt: skip
         if found != stated:
             raise SchemaError(
                 "payload and manifest disagree on inputs and outputs", expected=stated, actual=found,

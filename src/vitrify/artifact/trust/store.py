@@ -230,6 +230,15 @@ class Store:
         if not os.path.lexists(path):
             raise FileNotFoundError(path)
         try:
+            writers = os.stat(self.directory).st_mode & 0o002
+        except OSError as error:
+            raise PolicyError(f"cannot be opened: {error.strerror}", path=self.directory) from None
+        if writers:
+            raise UntrustedKeyError(
+                "others can change what is in this directory", path=self.directory, expected="mode 700",
+                hint=f"chmod 700 {self.directory}",
+            )  # fmt: skip
+        try:
             fd = open_regular(path)
         except ContainerError as error:
             raise PolicyError(str(error), hint="check the directory's permissions") from None

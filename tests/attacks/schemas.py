@@ -1,0 +1,52 @@
+"""SchemaError: interfaces that runtime, manifest and payload do not agree on, or that no run could have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vitrify.errors import SchemaError
+
+from .forge import WEIGHTS, Parts
+from .table import attack, changed
+
+_DISAGREE = "payload and manifest disagree"
+
+
+def _input(**members: Any) -> Callable[[Path], None]:
+    return changed(lambda parts: parts.manifest["inputs"][0].update(members))
+
+
+def _output(**members: Any) -> Callable[[Path], None]:
+    return changed(lambda parts: parts.manifest["outputs"][0].update(members))
+
+
+def _fewer_weights(parts: Parts) -> None:
+    parts.files[WEIGHTS] = parts.files[WEIGHTS][: 1 << 16]
+    parts.list_leaves()
+    parts.list_files()
+
+
+attack("schemas/abi", SchemaError, "made for another runtime", changed(
+    lambda parts: parts.manifest.update(abi="ab" * 32)), stage="run")  # fmt: skip
+# what the payload says of itself is known only once it is mapped; nothing of it runs
+attack("schemas/dtype", SchemaError, _DISAGREE, _input(dtype="f64"), stage="run", mapped=True)
+attack("schemas/dtype-of-output", SchemaError, _DISAGREE, _output(dtype="i32"), stage="run", mapped=True)
+attack("schemas/rank", SchemaError, _DISAGREE, _input(dims=["n", 240, 1]), stage="run", mapped=True)
+attack("schemas/rank-of-output", SchemaError, _DISAGREE, _output(dims=[]), stage="run", mapped=True)
+attack("schemas/name", SchemaError, _DISAGREE, _input(name="other"), stage="run", mapped=True)
+attack("schemas/one-more-input", SchemaError, _DISAGREE, changed(lambda parts: parts.manifest["inputs"].append(
+    {"name": "b", "dtype": "f32", "dims": []})), stage="run", mapped=True)  # fmt: skip
+attack("schemas/no-output", SchemaError, _DISAGREE, changed(
+    lambda parts: parts.manifest.update(outputs=[])), stage="run", mapped=True)  # fmt: skip
+attack("schemas/weights", SchemaError, "disagree on their size", changed(_fewer_weights), stage="run", mapped=True)
+attack("schemas/dim", SchemaError, _DISAGREE, _input(dims=["n", 60]), stage="run", mapped=True)
+attack("schemas/stride", SchemaError, _DISAGREE, _input(dims=[240, "n"]), stage="run", mapped=True)
+for _name, _dims in {
+    "product": [1 << 32, 1 << 32], "product-of-many": [1 << 16] * 5, "product-after-zero": [0, 1 << 52, 1 << 52],
+    "bytes": [1 << 31, 1 << 30],
+}.items():  # fmt: skip
+    attack(f"schemas/overflow-{_name}", SchemaError, "more bytes than can be addressed", _input(dims=_dims))
+    attack(f"schemas/overflow-{_name}-of-output", SchemaError, "more bytes than can be addressed", _output(dims=_dims))
+attack("schemas/rank-65", SchemaError, "more dims than an array has", _input(dims=[1] * 65))
