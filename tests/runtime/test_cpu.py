@@ -13,7 +13,8 @@ ARM = Cpu("aarch64", hwcap_features(1 << 1 | 1 << 20, 1 << 13))
 
 
 def target(name: str, *features: str) -> Target:
-    return Target(name, features, "p.so", None, 0, 0, 0)
+    system, machine = cpu.PLATFORMS.get(name, ("linux", "x86_64"))
+    return Target(name, features, "p.so", None, 0, 0, 0, os=system, architecture=machine)
 
 
 def test_cpuinfo() -> None:
@@ -53,8 +54,24 @@ def test_refusal_says_what_each_target_misses() -> None:
         choose([target("x86-64-v4", "amx_bf16"), target("aarch64"), target("riscv")], V3)
     text = str(caught.value)
     assert "x86-64-v4 + amx_bf16 misses amx_bf16, avx512bw" in text
-    assert "aarch64 misses asimd" in text and "riscv misses known target 'riscv'" in text
-    assert "x86-64 with x86-64-v3" in text
+    assert "aarch64 is for linux on aarch64" in text and "riscv is no known target" in text
+    assert "linux on x86_64 with x86-64-v3" in text
+
+
+def test_the_operating_system_counts() -> None:
+    all_of_them = [target(name) for name in cpu.PLATFORMS]
+    assert choose(all_of_them, V4).target == "x86-64-v4" and choose(all_of_them, ARM).target == "aarch64"
+    elsewhere = [target(name) for name in cpu.ELSEWHERE]
+    for machine in (V4, ARM):
+        with pytest.raises(PlatformError, match="macos-aarch64 is for macos on aarch64") as caught:
+            choose(elsewhere, machine)
+        assert caught.value.code == 15
+    for system, machine in cpu.PLATFORMS.values():
+        for one in all_of_them:
+            labelled = one._replace(os=system, architecture=machine)
+            if (system, machine) != (one.os, one.architecture):
+                with pytest.raises(PlatformError, match=r"is a name for|is for"):
+                    choose([labelled], ARM if machine == "aarch64" else V4)
 
 
 @pytest.mark.parametrize("granted", [True, False])

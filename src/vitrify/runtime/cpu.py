@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -20,6 +20,12 @@ _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 TARGETS = {"x86-64-v3": _X86_64_V3, "x86-64-v4": _X86_64_V3 | _AVX512, "aarch64": frozenset({"asimd"})}
 #: Targets of other systems, which are compiled for but never run by this process.
 ELSEWHERE = ("macos-aarch64", "macos-x86_64", "windows-x86_64")
+#: What each target's name says of the operating system and the architecture.
+PLATFORMS = {
+    "x86-64-v3": ("linux", "x86_64"), "x86-64-v4": ("linux", "x86_64"), "aarch64": ("linux", "aarch64"),
+    "macos-aarch64": ("macos", "aarch64"), "macos-x86_64": ("macos", "x86_64"),
+    "windows-x86_64": ("windows", "x86_64"),
+}  # fmt: skip
 _AMX = frozenset({"amx_tile", "amx_bf16", "amx_int8"})
 _ARCHITECTURES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64"}
 
@@ -39,6 +45,12 @@ class Cpu(NamedTuple):
 
     architecture: str
     features: frozenset[str]
+    os: str = "linux"
+
+    @property
+    def platform(self) -> tuple[str, str]:
+        """Operating system and architecture as manifests name them."""
+        return self.os, self.architecture.replace("-", "_")
 
 
 def parse_cpuinfo(text: str) -> frozenset[str]:
@@ -102,35 +114,40 @@ def supported_targets(cpu: Cpu) -> list[str]:
     return fitting[::-1]
 
 
-def _missing(target: Target, cpu: Cpu) -> Iterable[str]:
-    implied = TARGETS.get(target.target)
-    if implied is None:
-        return [f"known target {target.target!r}"]
-    if target.os != "linux" or target.architecture.replace("_", "-") != cpu.architecture:
-        return [f"{target.os} on {target.architecture}"]
-    missing = sorted((implied | set(target.features)) - cpu.features)
+def _against(target: Target, cpu: Cpu) -> str:
+    """Why ``target`` does not run on ``cpu``; empty where it does."""
+    platform = PLATFORMS.get(target.target)
+    if platform is None:
+        return "is no known target"
+    if platform != (target.os, target.architecture):
+        return f"is a name for {' on '.join(platform)}, and not for {target.os} on {target.architecture}"
+    if platform != cpu.platform:
+        return f"is for {' on '.join(platform)}"
+    missing = sorted((TARGETS[target.target] | set(target.features)) - cpu.features)
     if not missing and _AMX & set(target.features) and not request_amx():
-        return ["the kernel's permission to use AMX"]
-    return missing
+        missing = ["the kernel's permission to use AMX"]
+    return f"misses {', '.join(missing)}" if missing else ""
 
 
 def choose(targets: Sequence[Target], cpu: Cpu) -> Target:
     """The best of ``targets`` that ``cpu`` runs: the higher level, then the one using more features.
 
-    Asks for permission to use AMX when a target that would otherwise fit needs it. Raises
-    PlatformError, naming what each target misses, when none fits.
+    Asks for permission to use AMX when a target that would otherwise fit needs it. Raises PlatformError, naming what
+    is against each target and what is here, when none fits: another operating system or architecture, a missing
+    feature, a name that stands for another platform than the manifest says.
     """
     order = list(TARGETS)
     problems = []
     known = [t for t in targets if t.target in TARGETS]
     ranked = sorted(known, key=lambda t: (order.index(t.target), len(t.features)), reverse=True)
     for target in ranked + [t for t in targets if t.target not in TARGETS]:
-        missing = list(_missing(target, cpu))
-        if not missing:
+        against = _against(target, cpu)
+        if not against:
             return target
-        problems.append(f"{' + '.join((target.target, *target.features))} misses {', '.join(missing)}")
+        problems.append(f"{' + '.join((target.target, *target.features))} {against}")
+    here = " on ".join(cpu.platform)
     raise PlatformError(
-        "no target of the artifact runs on this CPU", expected="; ".join(problems),
-        actual=f"{cpu.architecture} with {', '.join(supported_targets(cpu)) or 'none of the known targets'}",
-        hint="compile the model for this CPU's target",
+        "no target of the artifact runs on this machine", expected="; ".join(problems),
+        actual=f"{here} with {', '.join(supported_targets(cpu)) or 'none of the known targets'}",
+        hint="compile the model for this machine's target",
     )  # fmt: skip
