@@ -1,6 +1,6 @@
 // Artifacts: opened, believed only after the signature and the policy, mapped after that.
 //
-// The order is fixed (docs/artifacts.md): container, envelope, manifest's digest, manifest and list of files, policy,
+// The order is fixed (docs/artifacts.md): container, envelope, manifest's digest, policy, manifest and list of files,
 // and only then the contents of a file, each when it is first asked for.
 #ifndef VITRIFY_ARTIFACT_HPP
 #define VITRIFY_ARTIFACT_HPP
@@ -76,6 +76,13 @@ class Artifact {
         std::mutex lock;
     };
 
+    // The trusted keys that signed, and what was known of time and releases when that was decided.
+    struct Verdict {
+        std::set<std::string> signers;
+        std::int64_t now = 0;
+        detail::State state;
+    };
+
     explicit Artifact(std::shared_ptr<Held> held) : held_(std::move(held)) {}
 
     static void compare(const std::string &found, const FileEntry &entry, const std::string &path) {
@@ -84,10 +91,11 @@ class Artifact {
         }
     }
 
-    static std::string read(detail::Source &source, const std::string &name, const FileEntry &entry) {
+    static std::string read(detail::Source &source, const std::string &name, const FileEntry &entry,
+                            std::uint64_t limit = std::uint64_t{1} << 31) {
         if (!source.has(name)) throw IntegrityError(name + " is missing", source.path(), "", "", detail::damaged);
         check_size(source, name, entry);
-        std::string data = source.read(name);
+        std::string data = source.read(name, limit);
         compare(detail::sha256_hex(data), entry, source.member_path(name));
         return data;
     }
@@ -99,6 +107,8 @@ class Artifact {
                                  std::to_string(found), detail::damaged);
         }
     }
+
+    std::string file(const std::string &name) const { return read(*held_->source, name, held_->manifest.files.at(name)); }
 
     std::unique_ptr<detail::Payload> payload(const Target &target) const {
         auto found = std::make_unique<detail::Payload>(held_->source->locate(target.payload),
@@ -153,24 +163,71 @@ class Artifact {
         }
     }
 
-    // The trusted keys that signed.
-    static std::set<std::string> accept(const Held &held, const std::optional<detail::Signed> &envelope, const detail::Store &store) {
+    static Verdict judge(const std::optional<Seal> &seal, const std::optional<detail::Signed> &envelope, const detail::Store &store) {
         const detail::Policy policy = store.policy();
-        if (!held.seal || !envelope) {
-            if (!policy.development) {
-                throw UnsignedError("nobody signed this artifact", held.source->path(), "", "",
-                                    "sign it: vitrify sign ARTIFACT; or, to develop, allow it: vitrify trust development on");
-            }
-            store.warn()(held.source->path() + " is not signed, and the policy is one for development: anybody may have made it");
-            return {};
+        Verdict verdict;
+        if (!seal || !envelope) {
+            if (policy.development) return verdict;
+            throw UnsignedError("nobody signed this artifact", "", "", "",
+                                "sign it: vitrify sign ARTIFACT; or, to develop, allow it: vitrify trust development on");
         }
-        const detail::State state = store.state();
-        const std::int64_t now = detail::Store::now(policy, state);
-        const auto highest = state.releases.find(held.seal->product);
-        const std::int64_t least = highest == state.releases.end() ? 0 : highest->second;
-        std::set<std::string> signers = policy.accept(*held.seal, *envelope, now, least);
-        store.note(state, now, held.seal->product, held.seal->release);
-        return signers;
+        verdict.state = store.state();
+        verdict.now = detail::Store::now(policy, verdict.state);
+        const auto highest = verdict.state.releases.find(seal->product);
+        verdict.signers = policy.accept(*seal, *envelope, verdict.now, highest == verdict.state.releases.end() ? 0 : highest->second);
+        return verdict;
+    }
+
+    // Once nothing is amiss: a damaged artifact shall not end the use of older releases.
+    static void remember(const Held &held, const Verdict &verdict, const detail::Store &store) {
+        if (held.seal) {
+            store.note(verdict.state, verdict.now, held.seal->product, held.seal->release);
+        } else {
+            store.warn()(held.source->path() + " is not signed, and the policy is one for development: anybody may have made it");
+        }
+    }
+
+    static void check_sum(const detail::Source &source, const std::string &name, const std::string &content) {
+        if (source.keeps_checksums() && source.entries().at(name).crc32 != detail::crc32(content)) {
+            throw ContainerError(name + ": the archive's checksum is wrong", source.path(), "", "", detail::damaged);
+        }
+    }
+
+    static std::shared_ptr<Held> open(const std::string &path, const LoadOptions &options) {
+        auto held = std::make_shared<Held>();
+        held->source = detail::open_source(path);
+        detail::Source &source = *held->source;
+        if (!source.has("manifest.json")) throw ContainerError("not an artifact: there is no manifest.json in it", path);
+        std::optional<detail::Signed> envelope;
+        std::string stored;
+        if (source.has("signature.json")) {
+            stored = source.read("signature.json", detail::envelope_bytes);
+            envelope = detail::open_envelope(stored, detail::statement_type);
+            held->seal = detail::read_statement(envelope->payload);
+        }
+        const std::string encoded = source.read("manifest.json", detail::document_bytes);
+        held->digest = detail::sha256_hex(encoded);
+        if (held->seal && held->seal->manifest != held->digest) {
+            throw SignatureError("the signature is that of another manifest", path, held->seal->manifest, held->digest, detail::damaged);
+        }
+        if (!options.require_digest.empty() && held->digest != options.require_digest) {
+            throw IntegrityError("this is another artifact", path, options.require_digest, held->digest);
+        }
+        const detail::Warn warn = options.warn ? options.warn : [](const std::string &text) {
+            std::fprintf(stderr, "vitrify: warning: %s\n", text.c_str());
+        };
+        const detail::Store store(options.trust_directory, warn);
+        const Verdict verdict = judge(held->seal, envelope, store);
+        check_sum(source, "manifest.json", encoded);
+        if (envelope) check_sum(source, "signature.json", stored);
+        held->manifest = detail::read_manifest(encoded, [&](const FileEntry &entry) {
+            return read(source, "details.json", entry, detail::details_bytes);
+        });
+        check_files(source, held->manifest);
+        if (held->seal) check_documents(*held->seal, held->manifest);
+        held->signers = verdict.signers;
+        remember(*held, verdict, store);
+        return held;
     }
 
     std::shared_ptr<Held> held_;
@@ -179,34 +236,12 @@ class Artifact {
 // The artifact in the file or directory `path`, if the policy accepts it. Any of the classes of error.hpp is thrown
 // where it does not; all of them are ArtifactErrors.
 inline Artifact load(const std::string &path, const LoadOptions &options = {}) {
-    auto held = std::make_shared<Artifact::Held>();
-    held->source = detail::open_source(path);
-    detail::Source &source = *held->source;
-    if (!source.has("manifest.json")) {
-        throw ContainerError("not an artifact: there is no manifest.json in it", path);
+    try {
+        return Artifact(Artifact::open(path, options));
+    } catch (ArtifactError &error) {
+        error.locate(path);
+        throw;
     }
-    std::optional<detail::Signed> envelope;
-    if (source.has("signature.json")) {
-        envelope = detail::open_envelope(source.read("signature.json", detail::envelope_bytes), detail::statement_type);
-        held->seal = detail::read_statement(envelope->payload);
-    }
-    const std::string encoded = source.read("manifest.json", detail::document_bytes);
-    held->digest = detail::sha256_hex(encoded);
-    if (held->seal && held->seal->manifest != held->digest) {
-        throw SignatureError("the signature is that of another manifest", path, held->seal->manifest, held->digest, detail::damaged);
-    }
-    held->manifest = detail::read_manifest(
-        encoded, [&](const FileEntry &entry) { return Artifact::read(source, "details.json", entry); });
-    Artifact::check_files(source, held->manifest);
-    if (held->seal) Artifact::check_documents(*held->seal, held->manifest);
-    const detail::Warn warn = options.warn ? options.warn : [](const std::string &text) {
-        std::fprintf(stderr, "vitrify: warning: %s\n", text.c_str());
-    };
-    held->signers = Artifact::accept(*held, envelope, detail::Store(options.trust_directory, warn));
-    if (!options.require_digest.empty() && held->digest != options.require_digest) {
-        throw IntegrityError("this is another artifact", path, options.require_digest, held->digest);
-    }
-    return Artifact(std::move(held));
 }
 
 }  // namespace vitrify

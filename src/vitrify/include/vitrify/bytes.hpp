@@ -174,6 +174,16 @@ class Sha256 {
     EVP_MD_CTX *context_;
 };
 
+// The checksum of zip archives.
+inline std::uint32_t crc32(std::string_view data) {
+    std::uint32_t sum = 0xffffffff;
+    for (const char byte : data) {
+        sum ^= static_cast<unsigned char>(byte);
+        for (int bit = 0; bit < 8; bit++) sum = sum >> 1 ^ (sum & 1 ? 0xedb88320 : 0);
+    }
+    return ~sum;
+}
+
 inline std::string sha256(std::string_view data) {
     Sha256 hash;
     hash.update(data);

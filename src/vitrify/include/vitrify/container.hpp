@@ -56,6 +56,24 @@ inline void check_name(std::string_view name) {
                          "one or two words of lower-case letters, digits, '.', '_' and '-', joined by '/'");
 }
 
+// RaceError for a file that anybody may write to, and for a directory in which anybody may exchange files: what was
+// checked there need not be what is used.
+inline void check_writers(const struct stat &status, const std::string &path) {
+    if (!(status.st_mode & S_IWOTH) || (S_ISDIR(status.st_mode) && status.st_mode & S_ISVTX)) return;
+    throw RaceError("others can write here", path, "its owner and group alone can", "", "chmod o-w " + path);
+}
+
+// RaceError where anybody may exchange what is at `path`.
+inline void check_place(const std::string &path) {
+    std::string whole = path;
+    while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
+    const std::size_t slash = whole.find_last_of('/');
+    const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : whole.substr(0, slash);
+    struct stat found {};
+    if (::stat(folder.c_str(), &found)) throw ContainerError("cannot be opened: " + system_message(), folder);
+    check_writers(found, folder);
+}
+
 // The files of an artifact by name. What they hold is unread.
 class Source {
  public:
@@ -125,7 +143,10 @@ class Archive : public Source {
 
     // The directory with the end record behind it, which has to lie at the end of the file.
     std::string directory_bytes() {
-        size_ = static_cast<std::uint64_t>(status_of(fd_.get(), path_).st_size);
+        const struct stat status = status_of(fd_.get(), path_);
+        check_writers(status, path_);
+        check_place(path_);
+        size_ = static_cast<std::uint64_t>(status.st_size);
         if (size_ > max_archive) {
             throw LimitError("the file is too large", path_, "at most " + std::to_string(max_archive) + " bytes",
                              std::to_string(size_));
@@ -136,6 +157,10 @@ class Archive : public Source {
             throw bad("the file does not end with the end record of an archive");
         }
         const auto here = little<std::uint16_t>(last, 8), count = little<std::uint16_t>(last, 10);
+        if (here == 0xffff || count == 0xffff || little<std::uint32_t>(last, 12) == 0xffffffff ||
+            little<std::uint32_t>(last, 16) == 0xffffffff) {
+            throw bad("the end record is that of a zip64 archive");
+        }
         if (little<std::uint32_t>(last, 4) || little<std::uint16_t>(last, 20) || here != count) {
             throw bad("the end record speaks of other disks, or of a comment");
         }
@@ -249,8 +274,9 @@ class Archive : public Source {
 class Folder : public Source {
  public:
     explicit Folder(const std::string &path)
-        : Source(path), fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-        if (!fd_) throw ContainerError("cannot be opened: " + system_message(), path_);
+        : Source(path), fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) {
+        if (!fd_) throw ContainerError("cannot be opened: " + system_message(), path_, "a directory that is no link");
+        check_place(path_);
         list(fd_.get(), "");
     }
 
@@ -261,6 +287,11 @@ class Folder : public Source {
             Descriptor file = slash == std::string::npos
                                   ? open_regular(name, fd_.get())
                                   : open_regular(name.substr(slash + 1), inner(fd_.get(), name.substr(0, slash)).get());
+            const struct stat status = status_of(file.get(), member_path(name));
+            if (status.st_nlink != 1 || static_cast<std::uint64_t>(status.st_size) != entries_.at(name).size) {
+                throw RaceError("the file was exchanged since the directory was read", member_path(name));
+            }
+            check_writers(status, member_path(name));
             found = files_.emplace(name, std::move(file)).first;
         }
         return {found->second.get(), 0};
@@ -275,6 +306,7 @@ class Folder : public Source {
     }
 
     void list(int folder, const std::string &prefix) {
+        check_writers(status_of(folder, path_), member_path(prefix));
         const int copy = ::fcntl(folder, F_DUPFD_CLOEXEC, 0);
         const std::unique_ptr<DIR, int (*)(DIR *)> items(copy < 0 ? nullptr : ::fdopendir(copy), ::closedir);
         if (!items) {
@@ -288,6 +320,7 @@ class Folder : public Source {
             const std::string name = prefix + last;
             struct stat found {};
             if (::fstatat(folder, last.c_str(), &found, AT_SYMLINK_NOFOLLOW)) {
+                if (errno == ENOENT) throw RaceError("a file went while the directory was read", member_path(name));
                 throw ContainerError("cannot be examined: " + system_message(), member_path(name));
             }
             check_name(prefix.empty() ? last : name);
@@ -298,6 +331,7 @@ class Folder : public Source {
             if (!S_ISREG(found.st_mode) || found.st_nlink != 1) {
                 throw ContainerError("not a regular file with one name", member_path(name), "", "", damaged);
             }
+            check_writers(found, member_path(name));
             entries_[name] = Entry{name, static_cast<std::uint64_t>(found.st_size), 0};
             if (entries_.size() > max_members) throw LimitError("too many files", path_, "at most 4096");
         }

@@ -3,7 +3,7 @@
 #define VITRIFY_ERROR_HPP
 
 #include <memory>
-#include <stdexcept>
+#include <exception>
 #include <string>
 #include <utility>
 
@@ -11,8 +11,9 @@ namespace vitrify {
 
 // `code` is the exit status of the command line for errors of the class; `path` is where the artifact or its part
 // lies; any of the texts may be empty. what() has all of them.
-class Error : public std::runtime_error {
+class Error : public std::exception {
  public:
+    const char *what() const noexcept override { return notes_->text.c_str(); }
     int code() const noexcept { return notes_->code; }
     const char *name() const noexcept { return notes_->name; }
     const std::string &path() const noexcept { return notes_->path; }
@@ -23,18 +24,27 @@ class Error : public std::runtime_error {
  protected:
     Error(int code, const char *name, const std::string &message, std::string path, std::string expected,
           std::string actual, std::string hint)
-        : std::runtime_error(text(message, path, expected, actual, hint)),
-          notes_(std::make_shared<const Notes>(Notes{code, name, std::move(path), std::move(expected),
-                                                     std::move(actual), std::move(hint)})) {}
+        : notes_(std::make_shared<const Notes>(Notes{code, name, message, path, expected, actual, hint,
+                                                     written(message, path, expected, actual, hint)})) {}
+
+ public:
+    // The same error of what lies at `path`, where it does not say yet where.
+    void locate(const std::string &path) {
+        if (!notes_->path.empty()) return;
+        Notes found = *notes_;
+        found.path = path;
+        found.text = written(found.message, path, found.expected, found.actual, found.hint);
+        notes_ = std::make_shared<const Notes>(std::move(found));
+    }
 
  private:
     struct Notes {
         int code;
         const char *name;
-        std::string path, expected, actual, hint;
+        std::string message, path, expected, actual, hint, text;
     };
 
-    static std::string text(const std::string &message, const std::string &path, const std::string &expected,
+    static std::string written(const std::string &message, const std::string &path, const std::string &expected,
                             const std::string &actual, const std::string &hint) {
         std::string all = path.empty() ? message : path + ": " + message;
         if (!expected.empty()) all += "; expected " + expected;

@@ -21,6 +21,12 @@ namespace vitrify::detail {
 #error "artifacts run on Linux on x86-64 and aarch64"
 #endif
 
+#if defined(__x86_64__)
+inline constexpr char architecture[] = "x86_64";
+#else
+inline constexpr char architecture[] = "aarch64";
+#endif
+
 inline std::set<std::string> split_words(const std::string &text) {
     std::istringstream stream(text);
     std::set<std::string> found;
@@ -75,6 +81,7 @@ inline bool request_amx() {
 inline std::string missing_features(const Target &target, const std::set<std::string> &here) {
     for (const TargetRow &row : targets) {
         if (target.target != row.name) continue;
+        if (target.os != "linux" || target.architecture != architecture) return target.os + " on " + target.architecture;
         std::set<std::string> needs = split_words(row.features);
         needs.insert(target.features.begin(), target.features.end());
         std::string missing;

@@ -51,10 +51,24 @@ struct FileEntry {
     std::string role;
 };
 
+// An array of a probe. An input's is in `file`. An output's is there too, and elements may differ from it by
+// `tolerance` times the largest finite one; or `sha256` is that of its bytes.
+struct ProbeArray {
+    std::string name, dtype;
+    std::vector<std::int64_t> dims;
+    std::optional<std::string> file, tolerance, sha256;
+};
+
+// One run: the plan's inputs and its outputs, in their order.
+struct Probe {
+    std::vector<ProbeArray> inputs, outputs;
+};
+
 struct Manifest {
     std::string vitrify, abi;
     std::vector<Port> inputs, outputs;
     std::vector<Target> targets;
+    std::vector<Probe> validation;
     std::map<std::string, FileEntry> files;
     std::vector<Node> nodes;
     bool has_host = false;                 // strings, sequences, maps: what sessions do in Python
@@ -64,6 +78,7 @@ struct Manifest {
 namespace detail {
 
 inline constexpr char manifest_format[] = "vitrify-artifact/1";
+inline constexpr std::size_t max_rank = 64;
 inline constexpr std::size_t details_bytes = std::size_t{64} << 20;
 
 inline int dtype_code(std::string_view name) {
@@ -76,6 +91,9 @@ inline int dtype_code(std::string_view name) {
 }
 
 inline Amount as_amount(const Json &value, const std::string &where) {
+    if (value.kind == Json::Kind::text && value.text.size() > 1 << 16) {
+        throw LimitError(where + ": an expression is too long", "", "65536", std::to_string(value.text.size()));
+    }
     if (value.kind == Json::Kind::text && !value.text.empty()) return value.text;
     return as_count(value, where);
 }
@@ -139,22 +157,9 @@ inline FileEntry as_file(const Json &value, const std::string &where) {
     return entry;
 }
 
-// ---- details.json: sources nodes are kept, the rest is only compared with its schema
-
-// A 64-bit integer in decimal: JSON's own hold 53 bits.
-inline void check_whole(const Json &value, const std::string &where) {
-    const std::string &text = value.text;
-    bool fits = value.kind == Json::Kind::text && !text.empty() && text.size() <= 20;
-    const std::size_t first = fits && text[0] == '-' ? 1 : 0;
-    fits = fits && text.size() > first && text.find_first_not_of("0123456789", first) == std::string::npos &&
-           (text[first] != '0' || text == "0");
-    if (fits) {
-        const std::string digits = text.substr(first);
-        const std::string most = first ? "9223372036854775808" : "9223372036854775807";
-        fits = digits.size() < most.size() || (digits.size() == most.size() && digits <= most);
-    }
-    if (!fits) throw refusal(where, "a 64-bit integer in decimal", described(value));
-}
+inline bool check_text(const Json &value, const std::string &where) { return !as_text(value, where).empty(); }
+inline std::int64_t read_count(const Json &value, const std::string &where) { return as_count(value, where); }
+inline std::int64_t read_integer(const Json &value, const std::string &where) { return as_integer(value, where); }
 
 // A float as Python's float.fromhex reads it.
 inline bool is_hex_float(std::string_view text) {
@@ -187,6 +192,111 @@ inline bool is_hex_float(std::string_view text) {
     return at == text.size() && std::isfinite(std::strtod(((rest.compare(0, 2, "0x") ? "0x" : "") + rest).c_str(), nullptr));
 }
 
+// ---- probes
+
+// A finite float that is not negative, as Python's float.hex writes it.
+inline std::string as_tolerance(const Json &value, const std::string &where) {
+    const std::string &text = as_text(value, where);
+    if (is_hex_float(text)) {
+        const double found = std::strtod(text.c_str(), nullptr);
+        char written[64];
+        std::snprintf(written, sizeof written, found == 0 ? "%.1a" : "%.13a", found);
+        if (std::isfinite(found) && found >= 0 && text == written) return text;
+    }
+    throw refusal(where, "a float in hexadecimal, 0 or more", described(value));
+}
+
+inline ProbeArray as_given(const Json &value, const std::string &where) {
+    const Record r(value, where, {"dims", "dtype", "file", "name"});
+    const std::string &file = r.text("file");
+    check_name(file);
+    return {r.text("name"), as_dtype(r["dtype"], r.where("dtype")), r.list("dims", read_count), file, {}, {}};
+}
+
+inline ProbeArray as_awaited(const Json &value, const std::string &where) {
+    const Record r(value, where, {"dims", "dtype", "file", "name", "sha256", "tolerance"});
+    const auto name = [](const Json &v, const std::string &w) {
+        check_name(as_text(v, w));
+        return v.text;
+    };
+    const auto digest = [](const Json &v, const std::string &w) { return as_digest(v, w); };
+    return {r.text("name"), as_dtype(r["dtype"], r.where("dtype")), r.list("dims", read_count), r.optional("file", name),
+            r.optional("tolerance", as_tolerance), r.optional("sha256", digest)};
+}
+
+inline Probe as_probe(const Json &value, const std::string &where) {
+    const Record r(value, where, {"inputs", "outputs"});
+    return {r.list("inputs", as_given), r.list("outputs", as_awaited)};
+}
+
+// The bytes of an array; nothing where they are more than any file has.
+inline std::optional<std::uint64_t> array_bytes(const ProbeArray &array) {
+    std::uint64_t size = types[dtype_code(array.dtype)].size;
+    bool over = false;
+    for (const std::int64_t dim : array.dims) {
+        if (dim == 0) return 0;
+        over = over || __builtin_mul_overflow(size, static_cast<std::uint64_t>(dim), &size);
+    }
+    return over ? std::nullopt : std::optional(size);
+}
+
+inline void check_probe_arrays(const std::vector<ProbeArray> &arrays, const std::vector<Port> &ports, bool outputs,
+                               const std::map<std::string, std::uint64_t> &sizes, const std::string &where) {
+    bool named = arrays.size() == ports.size();
+    for (std::size_t i = 0; named && i < arrays.size(); i++) named = arrays[i].name == ports[i].name;
+    if (!named) throw refusal(where, "an array for each", std::to_string(arrays.size()));
+    for (std::size_t i = 0; i < arrays.size(); i++) {
+        const ProbeArray &array = arrays[i];
+        bool fits = array.dtype == ports[i].dtype && array.dims.size() == ports[i].dims.size();
+        for (std::size_t axis = 0; fits && axis < array.dims.size(); axis++) {
+            const std::int64_t *stated = std::get_if<std::int64_t>(&ports[i].dims[axis]);
+            fits = !stated || *stated == array.dims[axis];
+        }
+        if (!fits) throw refusal(where, "arrays of the types and dims that are declared", shortened(array.name));
+        if (outputs && (array.file.has_value() != array.tolerance.has_value() || array.file.has_value() == array.sha256.has_value())) {
+            throw refusal(where, "a file with a tolerance, or a digest", shortened(array.name));
+        }
+        if (!array.file) continue;
+        const auto found = sizes.find(*array.file);
+        const std::optional<std::uint64_t> needed = array_bytes(array);
+        if (found == sizes.end() || !needed || found->second != *needed) {
+            throw refusal(where, "a file of " + std::to_string(needed.value_or(0)) + " bytes", shortened(*array.file));
+        }
+    }
+}
+
+// Probes fit the interface, and `sizes`, the bytes of all files for probes.
+inline void check_probes(const Manifest &manifest, const std::map<std::string, std::uint64_t> &sizes) {
+    std::set<std::string> used;
+    for (const Probe &probe : manifest.validation) {
+        check_probe_arrays(probe.inputs, manifest.inputs, false, sizes, "validation.inputs");
+        check_probe_arrays(probe.outputs, manifest.outputs, true, sizes, "validation.outputs");
+        for (const auto *arrays : {&probe.inputs, &probe.outputs}) {
+            for (const ProbeArray &array : *arrays) {
+                if (array.file) used.insert(*array.file);
+            }
+        }
+    }
+    if (used.size() != sizes.size()) throw refusal("files", "for probes exactly those that probes name", std::to_string(sizes.size()));
+}
+
+// ---- details.json: sources nodes are kept, the rest is only compared with its schema
+
+// A 64-bit integer in decimal: JSON's own hold 53 bits.
+inline void check_whole(const Json &value, const std::string &where) {
+    const std::string &text = value.text;
+    bool fits = value.kind == Json::Kind::text && !text.empty() && text.size() <= 20;
+    const std::size_t first = fits && text[0] == '-' ? 1 : 0;
+    fits = fits && text.size() > first && text.find_first_not_of("0123456789", first) == std::string::npos &&
+           (text[first] != '0' || text == "0");
+    if (fits) {
+        const std::string digits = text.substr(first);
+        const std::string most = first ? "9223372036854775808" : "9223372036854775807";
+        fits = digits.size() < most.size() || (digits.size() == most.size() && digits <= most);
+    }
+    if (!fits) throw refusal(where, "a 64-bit integer in decimal", described(value));
+}
+
 // Whether a session of Python can take or give values of this type.
 inline bool is_edge_type(std::string text) {
     const auto element = [](const std::string &name) {
@@ -213,10 +323,6 @@ inline bool is_edge_type(std::string text) {
     unwrap("seq(");
     return element(text);
 }
-
-inline bool check_text(const Json &value, const std::string &where) { return !as_text(value, where).empty(); }
-inline std::int64_t read_count(const Json &value, const std::string &where) { return as_count(value, where); }
-inline std::int64_t read_integer(const Json &value, const std::string &where) { return as_integer(value, where); }
 
 inline std::string as_edge(const Json &value, const std::string &where) {
     const Record r(value, where, {"dims", "name", "type"});
@@ -371,12 +477,27 @@ inline void read_details(const Json &document, Manifest &manifest) {
     if (manifest.has_host) check_host(r["host"], manifest.inputs.size(), manifest.outputs.size());
 }
 
+// SchemaError where no array could be so large; open dims count as 1, those of 0 too.
+inline void check_array_size(const Port &port) {
+    if (port.dims.size() > max_rank) {
+        throw SchemaError("'" + shortened(port.name) + "' has more dims than an array has", "", "64", std::to_string(port.dims.size()));
+    }
+    std::int64_t size = static_cast<std::int64_t>(types[dtype_code(port.dtype)].size);
+    for (const Amount &dim : port.dims) {
+        const std::int64_t *number = std::get_if<std::int64_t>(&dim);
+        if (number && *number && __builtin_mul_overflow(size, *number, &size)) {
+            throw SchemaError("'" + shortened(port.name) + "' has more bytes than can be addressed", "", "below 2**63");
+        }
+    }
+}
+
 // Whether the parts of a manifest fit together.
 inline void check_manifest(const Manifest &manifest) {
     for (const auto &[kind, ports] : {std::pair{"inputs", &manifest.inputs}, std::pair{"outputs", &manifest.outputs}}) {
         std::vector<std::string> names;
         for (const Port &port : *ports) names.push_back(port.name);
         check_distinct(names, kind);
+        for (const Port &port : *ports) check_array_size(port);
     }
     if (manifest.targets.empty()) throw refusal("targets", "at least one target", "none");
     std::map<std::string, std::string> used{{"details.json", "details"}}, listed;
@@ -399,6 +520,11 @@ inline void check_manifest(const Manifest &manifest) {
     }
     if (used != listed) throw refusal("files", "those of targets and details", std::to_string(listed.size()) + " files");
     if (sboms > 1 || provenances > 1) throw refusal("files", "at most one file for a role", "several");
+    std::map<std::string, std::uint64_t> probes;
+    for (const auto &[name, entry] : manifest.files) {
+        if (entry.role == "probe") probes[name] = entry.size;
+    }
+    check_probes(manifest, probes);
 }
 
 // The manifest in two documents; `details` gets the entry of the second one and gives its bytes, compared with it.
@@ -409,7 +535,7 @@ inline Manifest read_manifest(std::string_view encoded, const std::function<std:
         throw ManifestError("the artifact's format is not the one this version reads", "", manifest_format, format->text,
                             "compile the model again with this version, or install the version that wrote the artifact");
     }
-    const Record r(document, "manifest", {"abi", "files", "format", "inputs", "outputs", "targets", "vitrify"});
+    const Record r(document, "manifest", {"abi", "files", "format", "inputs", "outputs", "targets", "validation", "vitrify"});
     r.constant("format", manifest_format);
     Manifest manifest;
     manifest.vitrify = r.text("vitrify");
@@ -417,6 +543,7 @@ inline Manifest read_manifest(std::string_view encoded, const std::function<std:
     manifest.inputs = r.list("inputs", as_port);
     manifest.outputs = r.list("outputs", as_port);
     manifest.targets = r.list("targets", as_target);
+    manifest.validation = r.list("validation", as_probe);
     each_member(r["files"], r.where("files"), [&](const std::string &name, const Json &v, const std::string &w) {
         manifest.files[checked_file_name(name, w)] = as_file(v, w);
     });

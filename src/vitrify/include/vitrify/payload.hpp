@@ -211,6 +211,10 @@ class Library {
             equal = ports[i].name == args[i].name && args[i].dtype == code &&
                     static_cast<std::size_t>(args[i].itemsize) == types[code].size && args[i].rank >= 0 &&
                     static_cast<std::size_t>(args[i].rank) == ports[i].dims.size();
+            for (std::size_t axis = 0; equal && args[i].dims && axis < ports[i].dims.size(); axis++) {
+                const std::int64_t *number = std::get_if<std::int64_t>(&ports[i].dims[axis]);
+                equal = std::max<std::int64_t>(args[i].dims[axis], -1) == (number ? *number : -1);
+            }
         }
         return equal;
     }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "artifact.hpp"
+#include "probes.hpp"
 #include "tensor.hpp"
 
 namespace vitrify {
@@ -60,6 +61,12 @@ class Session {
         weights_ = artifact.weights(target);
         library_->check(manifest.inputs, manifest.outputs);
         create();
+        try {
+            check_probes();
+        } catch (...) {
+            library_->table().session_destroy(session_);
+            throw;
+        }
     }
     Session(const Session &) = delete;
     Session &operator=(const Session &) = delete;
@@ -162,6 +169,37 @@ class Session {
         config.trip_limit = options_.trip_limit;
         session_ = library_->table().session_create(&config);
         if (!session_) throw OutOfMemoryError("no memory for the session", artifact_.path());
+    }
+
+    // Runs every probe of the artifact. ProbeError for other results, and where a run fails.
+    void check_probes() const {
+        std::size_t index = 0;
+        for (const Probe &probe : artifact_.manifest().validation) {
+            const std::string where = "probe " + std::to_string(index++);
+            Feed feed;
+            for (const ProbeArray &given : probe.inputs) {
+                Tensor tensor(static_cast<DType>(detail::dtype_code(given.dtype)), given.dims);
+                const std::string data = artifact_.file(*given.file);
+                std::copy(data.begin(), data.end(), tensor.bytes());
+                feed.emplace(given.name, std::move(tensor));
+            }
+            if (weights_) weights_->check();
+            std::vector<Tensor> found;
+            try {
+                found = run(feed);
+            } catch (const OutOfMemoryError &) {
+                throw;
+            } catch (const TerminatedError &) {
+                throw;
+            } catch (const RunError &error) {
+                throw ProbeError(where + " does not run: " + error.what(), artifact_.path(), "", "", detail::other_machine);
+            }
+            for (std::size_t i = 0; i < found.size(); i++) {
+                const ProbeArray &awaited = probe.outputs[i];
+                detail::compare_output(awaited, found[i], awaited.file ? artifact_.file(*awaited.file) : std::string(),
+                                       where + ": output '" + detail::shortened(awaited.name) + "'", artifact_.path());
+            }
+        }
     }
 
     // The tensors in the order of the inputs.

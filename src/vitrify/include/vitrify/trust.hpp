@@ -226,6 +226,11 @@ class Store {
         const std::string file = path(name);
         struct stat found {};
         if (::lstat(file.c_str(), &found)) return std::nullopt;
+        if (::stat(directory_.c_str(), &found)) throw PolicyError("cannot be opened: " + system_message(), directory_);
+        if (found.st_mode & 02) {
+            throw UntrustedKeyError("others can change what is in this directory", directory_, "mode 700", "",
+                                    "chmod 700 " + directory_);
+        }
         Descriptor fd;
         try {
             fd = open_regular(file);

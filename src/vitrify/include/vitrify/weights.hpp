@@ -50,6 +50,7 @@ class Weights {
         if (checked_.load(std::memory_order_acquire)) return;
         const std::lock_guard<std::mutex> guard(lock_);
         if (checked_.load(std::memory_order_relaxed)) return;
+        if (changed()) throw RaceError("the file was changed since it was opened", path_);
         const std::size_t count = expected_.size() / 32;
         const std::size_t wrong = first_wrong(count);
         if (wrong != count) {
@@ -57,15 +58,17 @@ class Weights {
                                      std::to_string(wrong * leaf_bytes) + ") differs",
                                  path_, hex(std::string_view(expected_).substr(wrong * 32, 32)), "", damaged);
         }
-        const struct stat now = status_of(fd_.get(), path_);
-        if (now.st_size != state_.st_size || now.st_mtim.tv_sec != state_.st_mtim.tv_sec ||
-            now.st_mtim.tv_nsec != state_.st_mtim.tv_nsec) {
-            throw RaceError("the file was changed while it was examined", path_);
-        }
+        if (changed()) throw RaceError("the file was changed while it was examined", path_);
         checked_.store(true, std::memory_order_release);
     }
 
  private:
+    bool changed() const {
+        const struct stat now = status_of(fd_.get(), path_);
+        return now.st_size != state_.st_size || now.st_mtim.tv_sec != state_.st_mtim.tv_sec ||
+               now.st_mtim.tv_nsec != state_.st_mtim.tv_nsec;
+    }
+
     // The first leaf that differs, `count` where none does. Hashed on several threads where there is enough to do.
     std::size_t first_wrong(std::size_t count) const {
         std::atomic<std::size_t> next{0}, done{0}, wrong{count};
