@@ -36,6 +36,7 @@ _CPUS = {"x86_64": lief.Header.ARCHITECTURES.X86_64, "aarch64": lief.Header.ARCH
 _FORMATS = {
     "linux": lief.Binary.FORMATS.ELF, "macos": lief.Binary.FORMATS.MACHO, "windows": lief.Binary.FORMATS.PE
 }  # fmt: skip
+_WINE = "/usr/lib/wine"
 _ARM_LIBC = Path("/usr/aarch64-linux-gnu")
 
 
@@ -152,10 +153,17 @@ def test_aarch64_under_qemu(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow(minutes=2)
-def test_windows_under_wine(tmp_path: Path) -> None:
-    wine = shutil.which("wine64") or shutil.which("wine")
-    if wine is None:
+def test_windows_under_wine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wine = shutil.which("wine64") or shutil.which("wine64", path=_WINE)
+    server = shutil.which("wineserver") or shutil.which("wineserver", path=_WINE)
+    if wine is None or server is None:
         pytest.skip("needs Wine: apt-get install wine64")
+    monkeypatch.setenv("WINEPREFIX", str(tmp_path / "wine"))
+    monkeypatch.setenv("WINEDEBUG", "-all")
+    monkeypatch.setenv("WINEDLLOVERRIDES", "mscoree,mshtml,winemenubuilder.exe=")
     caller = built_caller(tmp_path, "x86_64-windows-gnu", "caller.exe")
     artifact = vitrify.compile(dense(), targets=("x86-64-v3", "windows-x86_64"), probes=2)
-    assert run_probes(artifact, by_name(artifact)["windows-x86_64"], [wine, str(caller)], tmp_path, 1) == 2
+    try:
+        assert run_probes(artifact, by_name(artifact)["windows-x86_64"], [wine, str(caller)], tmp_path, 1) == 2
+    finally:
+        subprocess.run([server, "-k"], timeout=60)  # that of this prefix
