@@ -118,7 +118,8 @@ _refused("file-and-folder", "a member and a folder", partial(_one_more, b"payloa
 _refused("prefix", "does not lie just before", lambda m: b"#!/bin/sh\n" + zipped(m))
 _refused("prefix-counted", "differs from the one valid", lambda m: zipped(m, prefix=b"#!/bin/sh\n"))
 _refused("trailing", "does not end with the end record", lambda m: zipped(m, trailing=b"\0"))
-_refused("trailing-comment", "does not end with the end record", lambda m: zipped(m, trailing=b"hi", end={"comment_length": 2}))
+_refused("trailing-comment", "does not end with the end record", lambda m: zipped(
+    m, trailing=b"hi", end={"comment_length": 2}))  # fmt: skip
 _refused("comment-length", "of a comment", lambda m: zipped(m, end={"comment_length": 2}))
 _refused("gap", "the directory is at byte", lambda m: zipped(m, gap=b"\0"))
 _refused("two-ends", "does not lie just before", _two_ends)
