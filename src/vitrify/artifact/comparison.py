@@ -129,7 +129,11 @@ def _weights(name: str, old: Artifact, new: Artifact, before: Target, after: Tar
     first = [at // _DIGEST * LEAF_BYTES for at in other]
     changed = sum(min(LEAF_BYTES, max(larger - start, 0)) for start in first)
     which = f"{len(other):,} of {longest // _DIGEST:,} leaves, {changed:,} bytes, from byte {first[0]:,}"
-    yield Difference("weights", f"{name}: {which}", f"{old_size:,} bytes", f"{new_size:,} bytes")
+    texts = [
+        f"{size:,} bytes, SHA-256 {artifact.manifest.files[target.weights].sha256[:16]}…" if target.weights else "none"
+        for artifact, target, size in ((old, before, old_size), (new, after, new_size))
+    ]
+    yield Difference("weights", f"{name}: {which}", texts[0], texts[1])
 
 
 def _details(before: Manifest, after: Manifest) -> Iterator[Difference]:
@@ -144,6 +148,8 @@ def _details(before: Manifest, after: Manifest) -> Iterator[Difference]:
         words |= {f"file {name}": f"SHA-256 {digest[:16]}…" for name, digest in other}
         texts.append(words)
     yield from _mapped("details", texts[0], texts[1])
+    if before.validation != after.validation:
+        yield Difference("details", "probes", *(f"{len(one.validation)} runs" for one in (before, after)))
     if before.host != after.host:
         yield Difference("details", "what sessions do in Python", _steps(before), _steps(after))
 
@@ -160,7 +166,8 @@ def _seal(artifact: Artifact) -> dict[str, str]:
     opened = artifact.opened
     if opened.seal is None or opened.signed is None:
         return {"signed": "no"}
-    said = {name: str(value) for name, value in (seal_as_dict(opened.seal) or {}).items() if value not in (None, "")}
+    words = seal_as_dict(opened.seal) or {}
+    said = {name: "none" if value in (None, "") else str(value) for name, value in words.items()}
     for name in ("manifest", "sbom", "provenance"):  # digests of what is compared above
         said.pop(name, None)
     return {"signed": "yes", **said, **{f"signature of {key[:16]}…": "yes" for key in opened.signed.signatures}}

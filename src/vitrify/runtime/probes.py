@@ -11,7 +11,7 @@ import numpy as np
 from ..artifact.dtypes import BY_NAME
 from ..artifact.loading import Artifact
 from ..artifact.validation import Awaited, Given, Probe
-from ..errors import OutOfMemoryError, ProbeError, TerminatedError, VitrifyError
+from ..errors import IntegrityError, OutOfMemoryError, ProbeError, TerminatedError, VitrifyError
 
 if TYPE_CHECKING:
     from .session import Session
@@ -30,7 +30,8 @@ def check_probes(session: Session, dtypes: Sequence[np.dtype[Any]]) -> None:
     """Runs every probe of the session's artifact. ``dtypes`` are those of the inputs' arrays.
 
     Raises ProbeError for the first element that is farther from what was recorded than the artifact allows, for
-    another shape, and where a run fails; OutOfMemoryError and RunLimitError where the session's own limits end one.
+    another shape, and where a run fails; OutOfMemoryError and RunLimitError where the session's own limits end one,
+    IntegrityError where weights are not what was signed.
     """
     artifact = session.artifact
     for index, probe in enumerate(artifact.manifest.validation):
@@ -40,7 +41,7 @@ def check_probes(session: Session, dtypes: Sequence[np.dtype[Any]]) -> None:
         }
         try:
             found = session.run_plan(feed)
-        except (OutOfMemoryError, TerminatedError):
+        except (OutOfMemoryError, TerminatedError, IntegrityError):
             raise
         except VitrifyError as error:
             raise ProbeError(f"probe {index} does not run: {error}", path=artifact.path, hint=_HINT) from None
