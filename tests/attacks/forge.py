@@ -10,7 +10,9 @@ import base64
 import copy
 import hashlib
 import json
+import os
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -137,7 +140,8 @@ def _base() -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
     weights = np.random.default_rng(5).standard_normal((SIZE, SIZE)).astype(np.float32)
     x = model.input(FEED["x0"], (Dim.symbol("n"), SIZE))
     model.result(model.contract(x, model.constant(weights), over=((1,), (0,))))
-    path = compile_artifact(model.graph(), target="x86-64-v3")
+    with tempfile.TemporaryDirectory() as trust, patch.dict(os.environ, {"VITRIFY_TRUST_DIR": trust}):
+        path = compile_artifact(model.graph(), target="x86-64-v3")
     files = {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
     manifest = json.loads(files.pop("manifest.json"))
     statement = json.loads(base64.b64decode(json.loads(files.pop("signature.json"))["payload"]))
