@@ -170,7 +170,7 @@ def _seal(artifact: Artifact) -> dict[str, str]:
     said = {name: "none" if value in (None, "") else str(value) for name, value in words.items()}
     for name in ("manifest", "sbom", "provenance"):  # digests of what is compared above
         said.pop(name, None)
-    return {"signed": "yes", **said, **{f"signature of {key[:16]}…": "yes" for key in opened.signed.signatures}}
+    return {"signed": "yes", **said, **{f"signed by {key[:16]}…": "yes" for key in opened.signed.signatures}}
 
 
 def _mapped(area: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Difference]:

@@ -30,8 +30,7 @@ def show(error: VitrifyError, as_json: bool) -> None:
     if isinstance(error, ArtifactError):
         print_refusal(out, error)
         return
-    name = Text(f"{type(error).__name__}: ", style="bold red")
-    out.print(name + Text(str(error)), soft_wrap=True)
+    out.print(Text.assemble((type(error).__name__, "bold red"), f": {error}"), soft_wrap=True)
 
 
 def as_dict(error: VitrifyError) -> dict[str, Any]:
@@ -43,8 +42,8 @@ def as_dict(error: VitrifyError) -> dict[str, Any]:
 
 def print_refusal(out: Console, error: ArtifactError) -> None:
     """An error about an artifact, part by part."""
-    head = Text.assemble(("✗ ", "bold red"), (type(error).__name__, "bold red"), (f" ({error.code})", "dim"))
-    out.print(head + Text(f": {error.message}"), soft_wrap=True)
+    name = (f"✗ {type(error).__name__}", "bold red")
+    out.print(Text.assemble(name, (f" ({error.code})", "dim"), f": {error.message}"), soft_wrap=True)
     parts = Table.grid(padding=(0, 2))
     parts.add_column(style="dim", no_wrap=True)
     parts.add_column(overflow="fold")

@@ -109,9 +109,10 @@ def require(signed: Signed, kind: str, keys: Mapping[str, bytes], threshold: int
             )  # fmt: skip
         valid.add(key)
     if len(valid) < max(threshold, 1):
+        known = ", ".join(sorted(keys)) or "no key"
         raise UntrustedKeyError(
-            "too few trusted keys signed this", expected=f"{max(threshold, 1)} of {sorted(keys) or 'no key'}",
-            actual=f"{len(valid)}; it was signed by {sorted(signed.signatures)}",
+            "too few trusted keys signed this", expected=f"{max(threshold, 1)} of {known}",
+            actual=f"{len(valid)}; it was signed by {', '.join(sorted(signed.signatures))}",
             hint="vitrify trust add KEY, if you trust its owner",
         )  # fmt: skip
     return frozenset(valid)
