@@ -12,7 +12,7 @@ from vitrify.artifact.signing import Moment, seal_of, stated
 from vitrify.artifact.trust.envelope import STATEMENT_TYPE, sign, statement
 from vitrify.artifact.trust.keys import Signer
 from vitrify.artifact.trust.store import Store
-from vitrify.artifact.writing import copy_artifact
+from vitrify.artifact.writing import copy_artifact, unwritable
 from vitrify.cache import Cache, Entry, Write
 from vitrify.errors import InvalidArgumentError, ToolchainError
 from vitrify.model_key import custom_ops_of, model_key, serialized
@@ -51,7 +51,10 @@ class CompiledArtifact(Artifact):
         if key is None and seal == self.seal:
             copy_artifact(self, path, replace=replace)
             return Artifact(open_artifact(path), self.signers)
-        signer = key if isinstance(key, Signer) else Store().machine_key() if key is None else Signer.read(key)
+        try:
+            signer = key if isinstance(key, Signer) else Store().machine_key() if key is None else Signer.read(key)
+        except OSError as error:
+            raise unwritable(Store().directory, error) from None
         copy_artifact(self, path, replace=replace, envelope=sign(STATEMENT_TYPE, statement(seal), [signer]))
         return Artifact(open_artifact(path), frozenset({signer.id}))
 

@@ -15,6 +15,7 @@ from vitrify.artifact.loading import Artifact, load_artifact
 from vitrify.artifact.signing import Moment, pack_artifact, sign_artifact
 from vitrify.artifact.trust.keys import Signer
 from vitrify.artifact.trust.store import Store
+from vitrify.artifact.writing import unwritable
 from vitrify.errors import ArgumentTypeError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -128,7 +129,10 @@ def sign(
     the place, and InvalidArgumentError.
     """
     store = Store(trust)
-    signer = key if isinstance(key, Signer) else store.machine_key() if key is None else Signer.read(key)
+    try:
+        signer = key if isinstance(key, Signer) else store.machine_key() if key is None else Signer.read(key)
+    except OSError as error:
+        raise unwritable(store.directory, error) from None
     said = {
         "product": product, "release": release, "not_before": not_before, "expires": expires, "licence": licence,
     }  # fmt: skip

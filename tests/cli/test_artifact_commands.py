@@ -333,6 +333,16 @@ def test_who_signs_at_once(artifact: Path) -> None:
         vitrify.verify(path)
 
 
+def test_signing_keeps_the_form(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = artifact.with_name("artifact")
+    artifact.rename(other)
+    found = vitrify.sign(other, release=2)
+    assert other.is_file() and found.form == "file" and found.seal is not None and found.seal.release == 2
+    (artifact.parent / "file").write_text("")
+    with pytest.raises(errors.ArtifactError, match="cannot be written"):
+        vitrify.sign(other, trust=str(artifact.parent / "file" / "trust"))
+
+
 def test_moments_and_words(artifact: Path) -> None:
     from datetime import UTC, datetime
 

@@ -183,7 +183,8 @@ def test_root_keys_elsewhere(place: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["trust", "development", "off", "--key", str(one), "--draft", str(draft)]) == 0
     assert trust.policy().development
     refused("trust", "install", draft, status=12)
-    assert main(["trust", "cosign", str(draft), "--key", str(two)]) == 0
+    signed = as_json(capsys, "trust", "cosign", draft, "--key", two)
+    assert signed["signatures"] == sorted(ids([one, two])) and signed["version"] == trust.policy().version + 1
     assert main(["trust", "install", str(draft)]) == 0
     assert not trust.policy().development
     refused("trust", "install", draft, status=12)  # it is the present one, not the next

@@ -114,7 +114,7 @@ def sign_artifact(path: str | os.PathLike[str], signer: Signer, **said: object) 
                     artifact.verify()
                     _put(fresh, name)
                 else:
-                    copy_artifact(artifact, path, replace=True, envelope=fresh)
+                    copy_artifact(artifact, path, replace=True, envelope=fresh, one_file=True)
             finally:
                 opened.source.close()
     except OSError as error:

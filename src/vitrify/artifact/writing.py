@@ -108,11 +108,12 @@ def _seal(sealing: Sealing, encoded: bytes, entries: Mapping[str, FileEntry]) ->
 
 
 def copy_artifact(
-    artifact: Artifact, path: str | os.PathLike[str], *, replace: bool = False, envelope: bytes | None = None
-) -> None:
-    """Writes the same artifact to ``path``, as one file where it ends in ``.vit``, else as a directory. It keeps its
-    signature unless there is another ``envelope``. Raises ArtifactError as :func:`write_artifact` does, and
-    IntegrityError where it is damaged."""
+    artifact: Artifact, path: str | os.PathLike[str], *, replace: bool = False, envelope: bytes | None = None,
+    one_file: bool | None = None,
+) -> None:  # fmt: skip
+    """Writes the same artifact to ``path``, as one file where it ends in ``.vit`` (or ``one_file`` says so), else as a
+    directory. It keeps its signature unless there is another ``envelope``. Raises ArtifactError as
+    :func:`write_artifact` does, and IntegrityError where it is damaged."""
     artifact.verify()
     files = artifact.manifest.files
     contents: dict[str, Content] = {name: Part(*artifact.locate(name), files[name].size) for name in files}
@@ -121,14 +122,16 @@ def copy_artifact(
     if envelope is not None:
         contents[SIGNATURE] = envelope
     try:
-        store_files(path, contents, replace=replace)
+        store_files(path, contents, replace=replace, one_file=one_file)
     except OSError as error:
         raise unwritable(os.path.abspath(path), error) from None
 
 
 
 
-def store_files(path: str | os.PathLike[str], contents: Mapping[str, Content], *, replace: bool) -> None:
+def store_files(
+    path: str | os.PathLike[str], contents: Mapping[str, Content], *, replace: bool, one_file: bool | None = None
+) -> None:
     """Writes an artifact's files, all or none. OSError where it cannot be done."""
     root = os.path.abspath(path)
     parent, name = os.path.split(root)
@@ -136,7 +139,7 @@ def store_files(path: str | os.PathLike[str], contents: Mapping[str, Content], *
     os.makedirs(parent, exist_ok=True)
     staged = os.path.join(parent, f".{name}.{os.getpid()}-{os.urandom(6).hex()}")
     try:
-        if name.endswith(SUFFIX):
+        if name.endswith(SUFFIX) if one_file is None else one_file:
             _write_one(staged, contents)
         else:
             _write_many(staged, contents)

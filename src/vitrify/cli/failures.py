@@ -42,8 +42,8 @@ def as_dict(error: VitrifyError) -> dict[str, Any]:
 
 def print_refusal(out: Console, error: ArtifactError) -> None:
     """An error about an artifact, part by part."""
-    name = (f"✗ {type(error).__name__}", "bold red")
-    out.print(Text.assemble(name, (f" ({error.code})", "dim"), f": {error.message}"), soft_wrap=True)
+    kind = (f"✗ {type(error).__name__}", "bold red")
+    out.print(Text.assemble(kind, (f" ({error.code})", "dim"), f": {error.message}"), soft_wrap=True)
     parts = Table.grid(padding=(0, 2))
     parts.add_column(style="dim", no_wrap=True)
     parts.add_column(overflow="fold")

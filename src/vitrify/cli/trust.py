@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitrify.artifact.schema import moment
+from vitrify.artifact.trust.envelope import open_envelope
 from vitrify.artifact.trust.keys import key_id
-from vitrify.artifact.trust.policy import ANY
+from vitrify.artifact.trust.policy import ANY, KIND, parse
 from vitrify.artifact.trust.store import Store
 from vitrify.cli.console import console, table
 
@@ -151,3 +152,15 @@ def print_key(public: bytes, where: str, as_json: bool) -> None:
         return
     Console(stderr=True, highlight=False).print(f"[dim]{escape(where)}, id {key_id(public)}[/]", soft_wrap=True)
     print(public.hex())
+
+
+def print_written(path: Path, envelope: bytes, as_json: bool) -> None:
+    """Where a policy was written, and whose signatures it has."""
+    signed = open_envelope(envelope, KIND)
+    policy = parse(signed.payload)
+    if as_json:
+        json.dump({"path": str(path), "version": policy.version, "signatures": sorted(signed.signatures)}, sys.stdout)
+        print()
+        return
+    names = ", ".join(names_of(policy, sorted(signed.signatures)))
+    console().print(f"[bold green]✓[/] {escape(str(path))}: policy {policy.version}, signed by {escape(names)}")

@@ -183,23 +183,25 @@ def install(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)], trust: Directory = None
-) -> None:
+    file: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)], trust: Directory = None,
+    format: AsFormat = Format.text,
+) -> None:  # fmt: skip
     """Write the policy to a file, for 'trust install' on other machines."""
     import vitrify.trust
 
-    _write(file, vitrify.trust.export(trust))
+    _write(file, vitrify.trust.export(trust), format)
 
 
 @app.command()
 def cosign(
     policy: Annotated[Path, typer.Argument(help="A draft; it gets one more signature.", show_default=False)],
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help="A root key.")],
+    format: AsFormat = Format.text,
 ) -> None:
     """Sign a policy that another machine drafted."""
     import vitrify.trust
 
-    _write(policy, vitrify.trust.cosign(vitrify.trust.read_file(policy), key), replace=True)
+    _write(policy, vitrify.trust.cosign(vitrify.trust.read_file(policy), key), format, replace=True)
 
 
 @app.command("key")
@@ -217,13 +219,11 @@ def key_command(
         print_key(vitrify.trust.new_key(new), f"{new} and {new}.pub", format is Format.json)
 
 
-def _write(path: Path, data: bytes, *, replace: bool = False) -> None:
+def _write(path: Path, data: bytes, format: Format, *, replace: bool = False) -> None:
     """All of it or nothing."""
     import os
 
-    from rich.markup import escape
-
-    from vitrify.cli.console import console
+    from vitrify.cli.trust import print_written
     from vitrify.errors import PolicyError
 
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
@@ -235,4 +235,4 @@ def _write(path: Path, data: bytes, *, replace: bool = False) -> None:
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise PolicyError(f"cannot be written: {error.strerror}", path=str(path)) from None
-    console().print(f"[bold green]✓[/] {escape(str(path))}", soft_wrap=True)
+    print_written(path, data, format is Format.json)
