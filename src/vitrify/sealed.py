@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from vitrify.artifact.comparison import Comparison, compare
-from vitrify.artifact.examination import Inspection, Verification, inspect_artifact, verify_artifact
 from vitrify.artifact.loading import Artifact, load_artifact
-from vitrify.artifact.signing import Moment, pack_artifact, sign_artifact
-from vitrify.artifact.trust.keys import Signer
 from vitrify.artifact.trust.store import Store
-from vitrify.artifact.writing import unwritable
 from vitrify.errors import ArgumentTypeError, InvalidArgumentError
 
+# What loading does not need is imported where it is needed.
 if TYPE_CHECKING:
+    from vitrify.artifact.comparison import Comparison
+    from vitrify.artifact.examination import Inspection, Verification
+    from vitrify.artifact.signing import Moment
+    from vitrify.artifact.trust.keys import Signer
     from vitrify.runtime.feed import Array
     from vitrify.runtime.options import SessionOptions
     from vitrify.runtime.session import NodeArg, Session
@@ -30,6 +30,8 @@ def inspect(path: Path, trust: str | None = None) -> Inspection:
     """What an artifact says of itself, and whether the policy would accept it. Nothing of it is mapped, run or
     believed, so it may come from anywhere. Raises ContainerError, LimitError, ManifestError, IntegrityError or
     SignatureError for what is no artifact, or is a damaged one."""
+    from vitrify.artifact.examination import inspect_artifact
+
     return inspect_artifact(path, Store(trust))
 
 
@@ -40,6 +42,7 @@ def verify(path: Path, trust: str | None = None) -> Verification:
     Raises the ArtifactError that says what is wrong; its ``code`` is the exit status of ``vitrify verify``. A release
     that was verified is not remembered: older ones load until it is loaded.
     """
+    from vitrify.artifact.examination import verify_artifact
     from vitrify.runtime.native import ABI_DIGEST
 
     return verify_artifact(path, Store(trust), ABI_DIGEST)
@@ -128,6 +131,11 @@ def sign(
     Everything in the artifact is examined first. Raises ArtifactError for what is wrong with it, with the key, or with
     the place, and InvalidArgumentError.
     """
+    from vitrify.artifact.examination import inspect_artifact
+    from vitrify.artifact.signing import sign_artifact
+    from vitrify.artifact.trust.keys import Signer
+    from vitrify.artifact.writing import unwritable
+
     store = Store(trust)
     try:
         signer = key if isinstance(key, Signer) else store.machine_key() if key is None else Signer.read(key)
@@ -144,10 +152,14 @@ def pack(source: Path, target: Path, *, replace: bool = False) -> None:
     """Writes the artifact at ``source``, signatures and all, to ``target``: as one file where its name ends in
     ``.vit``, else as a directory. All is examined but for who signed. Raises ArtifactError, also where something is
     at ``target`` (another artifact is replaced if ``replace``)."""
+    from vitrify.artifact.signing import pack_artifact
+
     pack_artifact(source, target, replace=replace)
 
 
 def diff(before: Path, after: Path) -> Comparison:
     """What tells two artifacts apart: interface, targets, kernels, weights, details, seal. Raises ArtifactError for
     what is no artifact."""
+    from vitrify.artifact.comparison import compare
+
     return compare(before, after)
