@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vitrify.artifact.loading import is_artifact
-from vitrify.artifact.writing import copy_artifact
 from vitrify.errors import ArgumentTypeError, InvalidArgumentError, LoadCancelledError, UnsupportedError
 from vitrify.runtime.environment import check_providers
 from vitrify.runtime.feed import Array
@@ -150,6 +149,8 @@ class InferenceSession(Session):
         """The artifact, as a directory of its own."""
         if os.path.exists(path) and os.path.samefile(path, self.artifact.path):
             return
+        from vitrify.artifact.writing import copy_artifact
+
         copy_artifact(self.artifact, path, replace=True)
 
     def get_overridable_initializers(self) -> list[NodeArg]:

@@ -6,7 +6,6 @@ file, each when it is first asked for. Nothing that has not passed is given to t
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import warnings
@@ -26,6 +25,7 @@ from ..errors import (
 from .archive import Archive
 from .canonical import MAX_BYTES as MAX_MANIFEST
 from .container import DAMAGED, MARK, SUFFIX, read_exactly
+from .digest import sha256
 from .folder import Folder
 from .gate import Platform, examine
 from .leaks import scan
@@ -105,22 +105,34 @@ class Artifact:
     def verify(self) -> None:
         """Examines everything that loading would, for all targets, and compares every leaf of the weights with its
         digest. IntegrityError, NativeCodeError or LeakError for the first thing that is amiss."""
-        for name, entry in self.manifest.files.items():
-            fd, start = self._source.locate(name)
-            found, rest = hashlib.sha256(), entry.size
-            while rest:
-                block = read_exactly(fd, start + entry.size - rest, min(rest, _BLOCK), self.name(name))
-                found.update(block)
-                rest -= len(block)
-            _compare(found.hexdigest(), entry, self.name(name))
-        for name, entry in self.manifest.files.items():
+        from concurrent.futures import ThreadPoolExecutor
+
+        files = self.manifest.files
+        weights = list(map(self.weights, self.manifest.targets))
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            digests = pool.map(self._digest, files)
+            leaves = [pool.submit(one.check) for one in weights if one is not None]
+            for name, digest in zip(files, digests, strict=True):
+                _compare(digest, files[name], self.name(name))
+            for one in leaves:
+                one.result()
+        for name, entry in files.items():
             if entry.role in SCANNED:
                 scan(self._source.read(name), name=self.name(name))
         for target in self.manifest.targets:
             self.payload(target).close()
-            weights = self.weights(target)
-            if weights is not None:
-                weights.check()
+
+    def _digest(self, name: str) -> str:
+        """SHA-256 of a file, as it is now."""
+        import hashlib  # which lets other threads work meanwhile
+
+        fd, start = self._source.locate(name)
+        found, rest = hashlib.sha256(), self.manifest.files[name].size
+        while rest:
+            block = read_exactly(fd, start, min(rest, _BLOCK), self.name(name))
+            found.update(block)
+            start, rest = start + len(block), rest - len(block)
+        return found.hexdigest()
 
     def envelope(self) -> bytes | None:
         """The signature as it is stored; None for an unsigned artifact."""
@@ -211,7 +223,7 @@ def _open(source: Source, judge: Judge | None) -> Opened:
             signed = open_envelope(envelope, STATEMENT_TYPE)
             seal = parse_statement(signed.payload)
         encoded = _whole(source, MANIFEST, MAX_MANIFEST, MANIFEST)
-        digest = hashlib.sha256(encoded).hexdigest()
+        digest = sha256(encoded).hex()
         if seal is not None and seal.manifest != digest:
             raise SignatureError(
                 "the signature is that of another manifest", path=source.path, expected=seal.manifest, actual=digest,
@@ -350,7 +362,7 @@ def _read(source: Source, name: str, entry: FileEntry, limit: int = _MAX_READ) -
         actual = source.entries[name].size
         raise IntegrityError(f"{name}: wrong size", path=source.path, expected=entry.size, actual=actual, hint=DAMAGED)
     data = _whole(source, name, limit, name)
-    _compare(hashlib.sha256(data).hexdigest(), entry, f"{source.path}/{name}")
+    _compare(sha256(data).hex(), entry, f"{source.path}/{name}")
     return data
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import LimitError, ManifestError, SchemaError
 from . import canonical
@@ -17,7 +17,9 @@ from . import schema as s
 from .container import check_name
 from .dtypes import BY_NAME
 from .schema import refusal as _refuse
-from .validation import Probe, check_probes, parse_probe
+
+if TYPE_CHECKING:
+    from .validation import Probe  # few artifacts have any
 
 FORMAT = "vitrify-artifact/1"
 MANIFEST, SIGNATURE, DETAILS = "manifest.json", "signature.json", "details.json"
@@ -264,6 +266,14 @@ def is_edge_type(text: str) -> bool:
     return text in _ELEMENTS
 
 
+def _probes(value: Any, where: str) -> tuple[Probe, ...]:
+    if value == []:
+        return ()
+    from .validation import parse_probe
+
+    return s.several(parse_probe)(value, where)
+
+
 def _setting(value: Any, where: str) -> Setting:
     setting = s.record(Setting, kind=s.one_of("int", "float", "string"), values=s.several(s.text))(value, where)
     if setting.kind == "int":
@@ -309,7 +319,7 @@ _file = s.record(FileEntry, size=s.count, sha256=s.digest, crc32=_crc, role=s.on
 _outer = s.record(
     lambda _, *members: members,
     format=s.constant(FORMAT), vitrify=s.text, abi=s.digest, inputs=s.several(_port), outputs=s.several(_port),
-    targets=s.several(_target), validation=s.several(parse_probe), files=s.mapping(_file_name, _file),
+    targets=s.several(_target), validation=_probes, files=s.mapping(_file_name, _file),
 )  # fmt: skip
 _details = s.record(
     lambda *members: members,
@@ -344,7 +354,10 @@ def _check(manifest: Manifest) -> None:
         if sum(entry.role == role for entry in manifest.files.values()) > 1:
             raise _refuse("files", f"at most one file for the role {role}", sorted(manifest.files))
     probes = {name: entry.size for name, entry in manifest.files.items() if entry.role == "probe"}
-    check_probes(manifest.validation, manifest.inputs, manifest.outputs, probes)
+    if probes or manifest.validation:
+        from .validation import check_probes
+
+        check_probes(manifest.validation, manifest.inputs, manifest.outputs, probes)
     if manifest.host is not None:
         _check_host(manifest.host, len(manifest.inputs), len(manifest.outputs))
 

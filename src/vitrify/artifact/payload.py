@@ -7,11 +7,11 @@ its owner can enter, and the hash is that of what was written to it: that owner'
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from ..errors import IntegrityError, RaceError
 from .container import DAMAGED, read_exactly
+from .digest import sha256
 
 _ADD_SEALS, _GET_SEALS = 1033, 1034  # fcntl.F_ADD_SEALS and F_GET_SEALS, from Python 3.13 on
 _SEALS = 1 | 2 | 4 | 8  # no more seals, no shrinking, no growing, no writing
@@ -40,7 +40,7 @@ class Payload:
             else:
                 self.location = f"/proc/self/fd/{self.fd}"
                 self.image = read_exactly(self.fd, 0, size, path)
-            found = hashlib.sha256(self.image).hexdigest()
+            found = sha256(self.image).hex()
             if found != digest or os.fstat(self.fd).st_size != size:
                 raise IntegrityError(
                     "the payload is not the one that was signed", path=path, expected=digest, actual=found, hint=DAMAGED

@@ -7,7 +7,6 @@ check of 50 KB. Hashing all of it takes as long as SHA-256 takes, on as many thr
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import os
 from _thread import LockType, allocate_lock, start_new_thread  # threading takes a millisecond to import
@@ -24,6 +23,8 @@ _MAX_THREADS = 8
 
 def leaves(pieces: Iterable[bytes | memoryview]) -> bytes:
     """The SHA-256 of each leaf of what the pieces are together, one after the other."""
+    import hashlib
+
     found, digest, room = [], hashlib.sha256(), LEAF_BYTES
     for piece in pieces:
         rest = memoryview(piece)
@@ -71,6 +72,8 @@ class Weights:
                 return
             if self._status() != self._state:  # what is no longer there would end the process when it is read
                 raise RaceError("the file was changed since it was opened", path=self.path)
+            import hashlib  # lets threads work side by side
+
             wrong: list[int] = []
 
             def work(index: int) -> bool:

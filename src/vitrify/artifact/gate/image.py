@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import NativeCodeError, PlatformError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 LONGEST_NAME = 256
 _SHOWN = 8

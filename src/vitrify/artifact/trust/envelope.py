@@ -6,7 +6,7 @@ document is never one of another kind. (https://github.com/secure-systems-lab/ds
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -49,15 +49,19 @@ def pae(kind: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(name), name, len(payload), payload)
 
 
+def _base64(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
 def sign(kind: str, payload: bytes, signers: Iterable[Signer], present: Mapping[str, bytes] | None = None) -> bytes:
     """The envelope of ``payload`` with a signature by each signer beside those ``present``."""
     signatures = {**(present or {}), **{signer.id: signer.sign(pae(kind, payload)) for signer in signers}}
     return canonical.dumps(
         {
-            "payload": b64encode(payload).decode(),
+            "payload": _base64(payload),
             "payloadType": kind,
             "signatures": [
-                {"keyid": key, "sig": b64encode(signature).decode()} for key, signature in sorted(signatures.items())
+                {"keyid": key, "sig": _base64(signature)} for key, signature in sorted(signatures.items())
             ],
         }
     )

@@ -6,13 +6,13 @@ is the SHA-256 of its 32 bytes, so that no id can stand for two keys.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidArgumentError, SignatureError, UntrustedKeyError
 from ..archive import open_regular
 from ..container import read_exactly
+from ..digest import sha256
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,7 +32,7 @@ SMALL_ORDER = frozenset(
 
 def key_id(public: bytes) -> str:
     """The name of a public key."""
-    return hashlib.sha256(public).hexdigest()
+    return sha256(public).hex()
 
 
 def check_public(public: bytes) -> bytes:
