@@ -46,7 +46,7 @@ vitrify::Tensor read_tensor(std::istream &file) {
     words >> type;
     vitrify::Dims dims;
     for (std::int64_t dim; words >> dim;) dims.push_back(dim);
-    vitrify::Tensor tensor(static_cast<vitrify::DType>(vitrify::detail::dtype_code(type)), dims);
+    const auto tensor = vitrify::Tensor::zeros(static_cast<vitrify::DType>(vitrify::detail::dtype_code(type)), dims);
     file.read(tensor.bytes(), static_cast<std::streamsize>(tensor.size_bytes()));
     return tensor;
 }

@@ -113,6 +113,17 @@ class Session {
         return named;
     }
 
+    // For callers of the C interface (vitrify.h), in this and other languages: the weights have been compared with
+    // their digests, and all lives as long as this object.
+    struct Native {
+        const vt_payload_table *table;
+        vt_session *session;
+    };
+    Native native() const {
+        if (weights_) weights_->check();
+        return {&library_->table(), session_};
+    }
+
  private:
     // Where the payload asks for the outputs' memory: no exception may pass its frames.
     struct Results {
@@ -124,8 +135,8 @@ class Session {
             const auto at = static_cast<std::size_t>(index);
             const Port &port = results.session->outputs()[at];
             try {
-                results.made[at] = std::make_unique<Tensor>(static_cast<DType>(detail::dtype_code(port.dtype)),
-                                                            Dims(dims, dims + port.dims.size()));
+                results.made[at] = std::make_unique<Tensor>(Tensor::empty(static_cast<DType>(detail::dtype_code(port.dtype)),
+                                                                          Dims(dims, dims + port.dims.size())));
             } catch (...) {
                 return nullptr;  // which ends the run: no memory
             }
@@ -178,10 +189,10 @@ class Session {
             const std::string where = "probe " + std::to_string(index++);
             Feed feed;
             for (const ProbeArray &given : probe.inputs) {
-                Tensor tensor(static_cast<DType>(detail::dtype_code(given.dtype)), given.dims);
+                const Tensor tensor = Tensor::empty(static_cast<DType>(detail::dtype_code(given.dtype)), given.dims);
                 const std::string data = artifact_.file(*given.file);
                 std::copy(data.begin(), data.end(), tensor.bytes());
-                feed.emplace(given.name, std::move(tensor));
+                feed.emplace(given.name, tensor);
             }
             if (weights_) weights_->check();
             std::vector<Tensor> found;

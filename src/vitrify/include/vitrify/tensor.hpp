@@ -47,18 +47,18 @@ inline std::string shown(const Dims &dims) {
 
 class Tensor {
  public:
-    // Zeros. InvalidArgumentError for a negative dim and for more bytes than there are addresses.
-    Tensor(DType type, Dims dims) : type_(type), dims_(std::move(dims)), count_(product(dims_, item_size(type))) {
-        const std::size_t bytes = (size_bytes() + 63) / 64 * 64;
-        char *const block = static_cast<char *>(std::aligned_alloc(64, bytes ? bytes : 64));
-        if (!block) throw std::bad_alloc();
-        memory_ = std::shared_ptr<char>(block, [](char *p) { std::free(p); });
-        std::fill(block, block + size_bytes(), '\0');
+    // InvalidArgumentError for a negative dim and for more bytes than there are addresses.
+    static Tensor zeros(DType type, Dims dims) {
+        Tensor tensor(Unset{}, type, std::move(dims));
+        std::fill(tensor.bytes(), tensor.bytes() + tensor.size_bytes(), '\0');
+        return tensor;
     }
+    // Memory that is not set, for who writes all of it.
+    static Tensor empty(DType type, Dims dims) { return Tensor(Unset{}, type, std::move(dims)); }
 
     // A copy of `values`, as many as the dims say.
     template <class T>
-    Tensor(Dims dims, const std::vector<T> &values) : Tensor(dtype_of<T>(), std::move(dims)) {
+    Tensor(Dims dims, const std::vector<T> &values) : Tensor(Unset{}, dtype_of<T>(), std::move(dims)) {
         if (values.size() != count_) {
             throw InvalidArgumentError("a tensor's values", "", std::to_string(count_) + " for dims " + shown(dims_),
                                        std::to_string(values.size()));
@@ -103,6 +103,13 @@ class Tensor {
 
  private:
     Tensor() = default;
+    struct Unset {};  // so that no call with braces means this one
+    Tensor(Unset, DType type, Dims dims) : type_(type), dims_(std::move(dims)), count_(product(dims_, item_size(type))) {
+        const std::size_t bytes = (size_bytes() + 63) / 64 * 64;
+        char *const block = static_cast<char *>(std::aligned_alloc(64, bytes ? bytes : 64));
+        if (!block) throw std::bad_alloc();
+        memory_ = std::shared_ptr<char>(block, [](char *p) { std::free(p); });
+    }
 
     // How many elements; refused where their bytes do not fit the address space.
     static std::size_t product(const Dims &dims, std::size_t item) {
