@@ -18,7 +18,7 @@ from typing import TypedDict, Unpack
 from vitrify.artifact.archive import open_regular
 from vitrify.artifact.container import read_exactly
 from vitrify.artifact.loading import open_artifact
-from vitrify.artifact.signing import Moment, moment_of
+from vitrify.artifact.signing import Moment, check_text, moment_of
 from vitrify.artifact.trust import changes
 from vitrify.artifact.trust.envelope import MAX_BYTES, open_envelope
 from vitrify.artifact.trust.envelope import sign as _sign
@@ -73,7 +73,9 @@ def add(
 ) -> Policy:  # fmt: skip
     """The key may sign artifacts of ``product``; ``*`` are the products that have no rule of their own. ``threshold``
     is how many keys have to sign it."""
-    change = changes.trusting(read_public(key), product=product, threshold=threshold, comment=comment)
+    named = product if product == ANY else check_text("product", product)
+    check_text("comment", comment)
+    change = changes.trusting(read_public(key), product=named, threshold=threshold, comment=comment)
     return _change(change, how)
 
 
@@ -91,7 +93,8 @@ def min_release(product: str, release: int, **how: Unpack[How]) -> Policy:
     """Releases of ``product`` before ``release`` are refused."""
     if isinstance(release, bool) or not isinstance(release, int) or not 0 <= release < 1 << 53:
         raise InvalidArgumentError("release", expected="an integer from 0 to 2**53 - 1", actual=repr(release))
-    return _change(changes.requiring(product, release), how)
+    named = product if product == ANY else check_text("product", product)
+    return _change(changes.requiring(named, release), how)
 
 
 def development(allowed: bool, **how: Unpack[How]) -> Policy:
@@ -101,7 +104,8 @@ def development(allowed: bool, **how: Unpack[How]) -> Policy:
 
 def licences(allowed: Sequence[str] | None, **how: Unpack[How]) -> Policy:
     """The licences that artifacts may have; None for any."""
-    return _change(changes.licensing(allowed), how)
+    checked = None if allowed is None else [check_text("licence", one) for one in allowed]
+    return _change(changes.licensing(checked), how)
 
 
 def expires(moment: Moment | None, **how: Unpack[How]) -> Policy:

@@ -277,6 +277,28 @@ def test_wrong_usage_and_internal_errors(
     assert json.loads(capsys.readouterr().err)["code"] == 70
 
 
+def with_names_that_are_none(manifest: Manifest, files: Files) -> Manifest:
+    port = manifest.inputs[0]._replace(name="x\x1b[2J[red]\u202ey")
+    (target,) = manifest.targets
+    kernel = target.kernels[0]._replace(name="\x1b]0;title\x07[link=file:///]", flops="min(1)")
+    return manifest._replace(inputs=(port,), targets=(target._replace(kernels=(kernel,)),), validation=())
+
+
+def test_names_that_write_to_the_terminal(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def without_probes(manifest: Manifest, files: Files) -> Manifest:
+        for name in [name for name in files if name.startswith("probe")]:
+            del files[name]
+        return with_names_that_are_none(manifest, files)
+
+    made = remade(artifact, artifact.with_name("made.vit"), without_probes)
+    assert main(["inspect", str(made)]) == 11  # the amount
+    assert main(["run", str(made), "--random", "1"]) == 17  # the payload knows other names
+    assert main(["diff", str(artifact), str(made)]) == 1
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err and "\u202e" not in shown.out + shown.err
+    assert "\\x1b[2J[red]\\u202ey" in shown.out
+
+
 # ---- SARIF
 
 

@@ -184,12 +184,15 @@ def test_interruption(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["compile", str(model)]) == 130
 
 
+MORE = ["min(1)", "abs(1,2)", "-" * 60_000 + "1", "1" + "+1" * 30_000, "*".join(["9" * 4000] * 16), "9" * 5000]
+
+
 def test_amounts() -> None:
     text = "4*n*((m+31)//(32))-max(n,2)+-1%3"
     assert evaluate(text, {"n": 5, "m": 33}) == 4 * 5 * 2 - 5 + -1 % 3
     assert names(text) == {"n", "m"} and names(7) == set() and evaluate(7, {}) == 7
     with pytest.raises(InvalidArgumentError, match="'n' is not given"):
         evaluate(text, {})
-    for bad in ("__import__('os')", "n.real", "2**9999", "1/2", "n if n else 1", "1//0", "(" * 500, "max()"):
+    for bad in ("__import__('os')", "n.real", "2**9999", "1/2", "n if n else 1", "1//0", "(" * 500, "max()", *MORE):
         with pytest.raises(ArtifactError, match="not an amount"):
             evaluate(bad, {"n": 1})

@@ -15,6 +15,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
 }  # fmt: skip
 _FUNCTIONS: dict[str, Callable[..., int]] = {"min": min, "max": max, "abs": abs}
 _MAX_LENGTH = 1 << 16
+_MOST = 1 << 128
 
 
 def evaluate(amount: Amount, dims: Mapping[str, int]) -> int:
@@ -25,10 +26,13 @@ def evaluate(amount: Amount, dims: Mapping[str, int]) -> int:
     try:
         if len(amount) > _MAX_LENGTH:
             raise ValueError
-        return _value(ast.parse(amount, mode="eval").body, dims)
+        found = _value(ast.parse(amount, mode="eval").body, dims)
+        if abs(found) > _MOST:
+            raise ValueError
+        return found
     except InvalidArgumentError:
         raise  # it is a ValueError too
-    except (SyntaxError, ValueError, RecursionError, ZeroDivisionError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, ZeroDivisionError):
         shown = amount if len(amount) <= 80 else amount[:77] + "..."
         raise ArtifactError("not an amount", expected="an integer expression", actual=repr(shown)) from None
 
@@ -56,6 +60,6 @@ def names(amount: Amount) -> set[str]:
         return set()
     try:
         tree = ast.parse(amount, mode="eval")
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - _FUNCTIONS.keys()

@@ -51,9 +51,9 @@ def stated(
     it is valid.
     """
     if product is not None:
-        present = present._replace(product=_text("product", product))
+        present = present._replace(product=check_text("product", product))
     if licence is not None:
-        present = present._replace(licence=_text("licence", licence))
+        present = present._replace(licence=check_text("licence", licence))
     if release is not None:
         if isinstance(release, bool) or not isinstance(release, int) or not 0 <= release < 1 << 53:
             raise InvalidArgumentError("release", expected="an integer from 0 to 2**53 - 1", actual=repr(release))
@@ -70,7 +70,8 @@ def stated(
     return present
 
 
-def _text(name: str, value: object) -> str:
+def check_text(name: str, value: object) -> str:
+    """The value, where it is a name that people can read. InvalidArgumentError for anything else."""
     if not isinstance(value, str) or not value.isprintable() or len(value) > 200 or value == "*":
         raise InvalidArgumentError(name, expected="at most 200 characters that can be printed", actual=repr(value))
     return value

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from vitrify.cli.console import console
+from vitrify.cli.console import console, escape
 from vitrify.errors import InvalidArgumentError, NoSuchFileError
 from vitrify.options import CompileOptions, OptLevel, Progress
 

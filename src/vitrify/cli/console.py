@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rich import box
+from rich import markup as rich_markup
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,19 @@ def console() -> Console:
     if not found.is_terminal and "COLUMNS" not in os.environ:
         return Console(highlight=False, width=_PAGE)
     return found
+
+
+def printable(text: str) -> str:
+    """The text with what moves cursors, colours or reverses lines spelled out: names come out of models and artifacts
+    that anybody may have made."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape(text: str) -> str:
+    """The text as rich's markup shows it, :func:`printable`."""
+    return rich_markup.escape(printable(text))
 
 
 def table(*left: str, right: tuple[str, ...] = ()) -> Table:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitrify.artifact.examination import error_as_dict
+from vitrify.cli.console import printable
 from vitrify.errors import ArtifactError, VitrifyError
 
 INTERNAL = 70  # a mistake of this program, as sysexits.h has it
@@ -30,7 +31,7 @@ def show(error: VitrifyError, as_json: bool) -> None:
     if isinstance(error, ArtifactError):
         print_refusal(out, error)
         return
-    out.print(Text.assemble((type(error).__name__, "bold red"), f": {error}"), soft_wrap=True)
+    out.print(Text.assemble((type(error).__name__, "bold red"), f": {printable(str(error))}"), soft_wrap=True)
 
 
 def as_dict(error: VitrifyError) -> dict[str, Any]:
@@ -43,14 +44,14 @@ def as_dict(error: VitrifyError) -> dict[str, Any]:
 def print_refusal(out: Console, error: ArtifactError) -> None:
     """An error about an artifact, part by part."""
     kind = (f"✗ {type(error).__name__}", "bold red")
-    out.print(Text.assemble(kind, (f" ({error.code})", "dim"), f": {error.message}"), soft_wrap=True)
+    out.print(Text.assemble(kind, (f" ({error.code})", "dim"), f": {printable(error.message)}"), soft_wrap=True)
     parts = Table.grid(padding=(0, 2))
     parts.add_column(style="dim", no_wrap=True)
     parts.add_column(overflow="fold")
     for name in ("path", "expected", "actual", "hint"):
         value = getattr(error, name)
         if value is not None:
-            parts.add_row(f"  {name}", Text(shortened(str(value))))
+            parts.add_row(f"  {name}", Text(printable(shortened(str(value)))))
     out.print(parts)
 
 

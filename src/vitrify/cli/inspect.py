@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vitrify.artifact.amounts import evaluate
 from vitrify.artifact.loading import is_artifact
 from vitrify.artifact.manifest import Edge, Manifest, Port, Target
 from vitrify.cli.compile import artifact_of, counted, dims_of, scaled
-from vitrify.cli.console import console, table
+from vitrify.cli.console import console, escape, table
 from vitrify.cli.seal import print_seal
-from vitrify.errors import InvalidArgumentError
+from vitrify.errors import ArtifactError, InvalidArgumentError
 from vitrify.options import CompileOptions
 
 _WIDE = 90  # columns that a table with all figures takes
@@ -38,7 +37,11 @@ def inspect_model(model: Path, dims: Sequence[str], top: int, trust: str | None,
         names = ", ".join(sorted(known)) or "none: all dims are numbers"
         raise InvalidArgumentError("unknown dim", expected=names, actual=unknown[0])
     sizes = dict.fromkeys(sorted(known), 1) | given
-    facts = describe(manifest, sizes)
+    try:
+        facts = describe(manifest, sizes)
+    except ArtifactError as error:  # an amount that is none
+        error.path = error.path or artifact.path
+        raise
     if found is not None:
         facts["artifact"] = found.as_dict()
     if as_json:
@@ -131,13 +134,13 @@ def _print_ports(out: Console, manifest: Manifest, dims: Mapping[str, int]) -> N
     out.print(shown)
     if dims:
         sizes = ", ".join(f"{name} = {size}" for name, size in dims.items())
-        out.print(f"[dim]figures are for {sizes} (--dim NAME=N sets them)[/]")
+        out.print(f"[dim]figures are for {escape(sizes)} (--dim NAME=N sets them)[/]")
 
 
 def _print_target(out: Console, target: dict[str, Any], top: int) -> None:
     memory = target["memory"]
     out.print()
-    out.print(f"[bold cyan]{' + '.join([target['target'], *target['features']])}[/]")
+    out.print(f"[bold cyan]{escape(' + '.join([target['target'], *target['features']]))}[/]")
     calls = sum(k["calls"] for k in target["kernels"])
     facts = Table.grid(padding=(0, 2))
     parts = [f"{part.replace('_', ' ')} {scaled(size, 'B')}" for part, size in memory.items()]
@@ -145,7 +148,7 @@ def _print_target(out: Console, target: dict[str, Any], top: int) -> None:
     facts.add_row("", ", ".join(parts[3:]))
     what = f"{counted(calls, 'call')} of {counted(len(target['kernels']), 'kernel')}"
     facts.add_row("work", f"{scaled(target['flops'], 'FLOP')} in {what}")
-    facts.add_row("ops", ", ".join(f"{op} {count}" for op, count in target["ops"].items() if op))
+    facts.add_row("ops", escape(", ".join(f"{op} {count}" for op, count in target["ops"].items() if op)))
     out.print(facts)
     heads: tuple[str, ...] = ("calls", "FLOP", "share", "bytes", "FLOP/B")
     if out.width < _WIDE:
@@ -158,7 +161,7 @@ def _print_target(out: Console, target: dict[str, Any], top: int) -> None:
             str(kernel["calls"]), scaled(kernel["flops"]), f"{share:.1%}",
             scaled(kernel["bytes"]) if kernel["bytes"] else "", intensity,
         )  # fmt: skip
-        shown.add_row(kernel["name"], ", ".join(kernel["ops"]), *figures[: len(heads)])
+        shown.add_row(escape(kernel["name"]), escape(", ".join(kernel["ops"])), *figures[: len(heads)])
     out.print(shown)
     if (rest := len(target["kernels"]) - top) > 0:
         out.print(f"[dim]… and {rest} more (--top)[/]")

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 
 from vitrify.artifact.loading import is_artifact
 from vitrify.cli.compile import artifact_of, counted
-from vitrify.cli.console import console, table
+from vitrify.cli.console import console, escape, table
 from vitrify.cli.feeds import make_feed, tensor_ports
 from vitrify.errors import InvalidArgumentError
 from vitrify.options import CompileOptions

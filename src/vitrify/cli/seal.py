@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vitrify.artifact.schema import moment
-from vitrify.cli.console import console, table
+from vitrify.cli.console import console, escape, table
 from vitrify.cli.failures import shortened
 
 if TYPE_CHECKING:

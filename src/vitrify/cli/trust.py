@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vitrify.artifact.schema import moment
@@ -17,7 +16,7 @@ from vitrify.artifact.trust.envelope import open_envelope
 from vitrify.artifact.trust.keys import key_id
 from vitrify.artifact.trust.policy import ANY, KIND, parse
 from vitrify.artifact.trust.store import Store
-from vitrify.cli.console import console, table
+from vitrify.cli.console import console, escape, table
 
 if TYPE_CHECKING:
     from vitrify.artifact.trust.policy import Policy

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vitrify import errors
-from vitrify.cli.console import console
+from vitrify.cli.console import console, escape
 from vitrify.cli.failures import as_dict, print_refusal
 from vitrify.errors import ArtifactError
 
