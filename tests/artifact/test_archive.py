@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrify.artifact.archive import Archive
-from vitrify.artifact.container import MAP_ALIGNMENT, Entry, places, write_archive
+from vitrify.artifact.container import MAP_ALIGNMENT, Entry, check_place, places, read_exactly, write_archive
 from vitrify.artifact.folder import Folder
 from vitrify.errors import ContainerError, LimitError, RaceError
 
@@ -201,3 +201,30 @@ def test_a_file_that_becomes_shorter(save: Callable[[bytes], str]) -> None:
 def test_too_many_members_are_not_written() -> None:
     with pytest.raises(LimitError):
         packed({f"m{i}": b"" for i in range(4097)})
+
+
+def test_contents_of_another_size_are_not_written() -> None:
+    with pytest.raises(ContainerError, match="wrong size"):
+        write_archive(io.BytesIO(), {"a": (Entry("a", 3, 0), [b"four"])})
+    with pytest.raises(LimitError, match="too large for one file"):
+        write_archive(io.BytesIO(), {"a": (Entry("a", 1 << 32, 0), [])})
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(ContainerError, match="cannot be read"):
+        read_exactly(fd, 0, 1, "a directory")
+    os.close(fd)
+    with pytest.raises(ContainerError, match="cannot be opened"):
+        check_place(str(tmp_path / "missing" / "a.vit"))
+
+
+def test_a_folder_that_becomes_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a" / "payload").mkdir(parents=True)
+    (tmp_path / "a" / "payload" / "v4.so").write_bytes(b"1")
+    folder = Folder(str(tmp_path / "a"))
+    (tmp_path / "a" / "payload").rename(tmp_path / "kept")
+    (tmp_path / "a" / "payload").symlink_to(tmp_path / "kept")
+    with pytest.raises(ContainerError, match="a directory that is no link"):
+        folder.locate("payload/v4.so")
+    folder.close()

@@ -85,6 +85,17 @@ def test_where_no_file_in_memory_can_be_had(file: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_copy_that_stays_open_to_change(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that does not seal as it was told."""
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "fcntl", lambda fd, command, *argument: 0)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RaceError, match="cannot be sealed"):
+        payload(file)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_the_mapping_is_checked() -> None:
     import _struct  # any library that is mapped from a file
 

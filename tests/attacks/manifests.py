@@ -154,6 +154,12 @@ def _host(**members: object) -> Callable[[Path], None]:
 
 for _name, _message, _write in (
     ("details-unknown", "details is ill-formed", _details(lambda d: d.update(more=1))),
+    ("no-targets-nor-kernels", "targets is ill-formed", changed(lambda p: (
+        p.manifest.update(targets=[]),
+        p.files.update({"details.json": dumps({**json.loads(p.files["details.json"]), "kernels": []})}),
+        p.list_files()))),
+    ("host-inputs-text", "ill-formed", _host(prologue=[{**_STEP, "inputs": ["0"]}])),
+    ("host-settings", "an object", _host(prologue=[{**_STEP, "settings": []}])),
     ("details-kernels", "details.kernels is ill-formed", _details(lambda d: d.update(kernels=[]))),
     ("kernel-node", "kernel 'k' is ill-formed", _details(lambda d: d.update(
         kernels=[[{"name": "k", "nodes": [10**9], "flops": 0, "bytes": 0}]]))),

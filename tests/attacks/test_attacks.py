@@ -13,6 +13,7 @@ import pytest
 
 from vitrify import InferenceSession
 from vitrify.artifact.loading import load_artifact
+from vitrify.errors import ContainerError
 from vitrify.runtime.session import Session
 
 from . import forge
@@ -95,3 +96,9 @@ def test_attacks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(attack.error):
             InferenceSession(str(path)).run(None, forge.FEED)
     assert attack.mapped or (not _EVENTS and _mapped() == before)
+
+
+def test_paths_that_are_none() -> None:
+    for path in ("", "a\0b", "\ud800", "x" * 5000, "/dev/null/a.vit"):
+        with pytest.raises(ContainerError, match="cannot be opened"):
+            load_artifact(path)

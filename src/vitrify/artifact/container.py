@@ -12,9 +12,10 @@ import os
 import stat
 import struct
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from ..errors import ContainerError, LimitError, RaceError
+from .record import Record
 
 SUFFIX = ".vit"  # of artifacts that are one file
 MARK = b"PK\3\4"  # how the file begins
@@ -38,7 +39,7 @@ _REST = _FIRST | frozenset("._-")
 DAMAGED = "the artifact is damaged or was not written by this tool; fetch it again, or build it again"
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     """A member to be: its name, size in bytes and CRC-32."""
 
     name: str
@@ -46,7 +47,7 @@ class Entry(NamedTuple):
     crc32: int
 
 
-class Place(NamedTuple):
+class Place(Record):
     """Where a member's header and its content begin."""
 
     entry: Entry
@@ -120,10 +121,10 @@ def write_archive(file: BinaryIO, members: Mapping[str, tuple[Entry, Iterable[by
     if len(members) > MAX_MEMBERS:
         raise LimitError("too many members", expected=f"at most {MAX_MEMBERS}", actual=len(members))
     found, start = places(entry for entry, _ in members.values())
-    end = directory(found, start)
-    if start + len(end) > MAX_BYTES:
+    size = start + END.size + sum(CENTRAL.size + len(name) for name in members)
+    if size > MAX_BYTES:
         raise LimitError(
-            "the artifact is too large for one file", expected=f"at most {MAX_BYTES} bytes", actual=start + len(end),
+            "the artifact is too large for one file", expected=f"at most {MAX_BYTES} bytes", actual=size,
             hint="write it as a directory",
         )  # fmt: skip
     at = 0
@@ -136,7 +137,7 @@ def write_archive(file: BinaryIO, members: Mapping[str, tuple[Entry, Iterable[by
         if written != entry.size:
             raise ContainerError(f"{entry.name}: wrong size", expected=entry.size, actual=written)
         at = data + written
-    file.write(end)
+    file.write(directory(found, start))
 
 
 def check_writers(status: os.stat_result, path: str) -> None:
