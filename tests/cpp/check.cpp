@@ -1,11 +1,18 @@
 // What a program that uses an artifact does, for tests: load it, and verify or run it.
 //
 //   check load|verify|run|digest PATH [options]
+//   check cases FILE --kind KIND
 //
 // `run` reads its inputs from DIRECTORY/in.NAME (name, type and dims on one line, then raw bytes) as --feed DIRECTORY
 // says, and writes out.NUMBER beside them. The exit status is that of the error, whose class is on stderr.
+//
+// `cases` says of many cases at once what is made of them: the name of the error's class, or "fine". FILE has them,
+// each with its length before it (4 bytes, little-endian). KIND is json, leaks, gate (a library of x86-64 that exports
+// vt_payload), number (a float in hexadecimal), object (text of a JSON object), or artifact: paths of artifacts, each
+// of which is opened and made a session of.
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <sstream>
 #include <thread>
 #include <vitrify.hpp>
@@ -13,7 +20,7 @@
 namespace {
 
 struct Arguments {
-    std::string stage, path, feed, digest;
+    std::string stage, path, feed, digest, kind;
     int threads = 0, callers = 1, rounds = 1;
     vitrify::SessionOptions options;
 };
@@ -27,6 +34,7 @@ Arguments parse(int count, char **values) {
         const std::string name = values[i], value = values[i + 1];
         if (name == "--feed") a.feed = value;
         else if (name == "--digest") a.digest = value;
+        else if (name == "--kind") a.kind = value;
         else if (name == "--threads") a.options.threads = std::stoi(value);
         else if (name == "--callers") a.callers = std::stoi(value);
         else if (name == "--rounds") a.rounds = std::stoi(value);
@@ -94,11 +102,40 @@ void run(const Arguments &a, const vitrify::Artifact &artifact) {
     for (std::size_t i = 0; i < first.size(); i++) write_tensor(a.feed + "/out." + std::to_string(i), first[i]);
 }
 
+void meet(const std::string &kind, const std::string &data) {
+    using namespace vitrify;
+    if (kind == "json") detail::read_json(data, "the document", detail::document_bytes);
+    if (kind == "leaks") detail::scan_for_leaks(data, "the file");
+    if (kind == "gate") detail::examine_library(data, "linux", "x86_64", {"vt_payload"}, "the library");
+    if (kind == "number" && !detail::is_hex_float(data)) throw ManifestError("no float");
+    if (kind == "object" && !detail::LooseJson::is_object(data)) throw ManifestError("no object");
+    if (kind == "artifact") Session(load(data), 1);
+}
+
+void cases(const Arguments &a) {
+    std::ifstream file(a.path, std::ios::binary);
+    const std::string all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    for (std::size_t at = 0; at < all.size();) {
+        const auto size = vitrify::detail::little<std::uint32_t>(all, at);
+        try {
+            meet(a.kind, std::string(all, at + 4, size));  // memory of its own: a read beyond its end is one
+            std::cout << "fine\n";
+        } catch (const vitrify::Error &error) {
+            std::cout << error.name() << '\n';
+        }
+        at += 4 + size;
+    }
+}
+
 }  // namespace
 
 int main(int count, char **values) {
     try {
         const Arguments a = parse(count, values);
+        if (a.stage == "cases") {
+            cases(a);
+            return 0;
+        }
         vitrify::LoadOptions options;
         options.require_digest = a.digest;
         const vitrify::Artifact artifact = vitrify::load(a.path, options);

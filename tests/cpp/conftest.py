@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -52,15 +53,20 @@ Build = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def build(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Builds a C++ program that includes the loader; warnings are errors."""
-    folder = tmp_path_factory.mktemp("cpp")
+    """Builds a C++ program that includes the loader, once for all workers; warnings are errors."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cpp"
 
-    def make(source: Path, name: str, *options: str, with_: Sequence[str] = (compiler,)) -> Path:
+    def make(source: Path, name: str, *options: str) -> Path:
+        folder.mkdir(exist_ok=True)
         program = folder / name
-        command = [*with_, "-std=c++17", *WARNINGS, *options, f"-I{include_directory()}", str(source), "-o",
+        command = [compiler, "-std=c++17", *WARNINGS, *options, f"-I{include_directory()}", str(source), "-o",
                    str(program), "-lcrypto", "-pthread"]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-4000:]
+        with open(folder / f"{name}.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not program.exists():
+                done = subprocess.run(command, capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr[-4000:]
         return program
 
     return make
@@ -105,14 +111,9 @@ class Loader:
 
 
 @pytest.fixture(scope="session")
-def loader(build: Build) -> Loader:
-    return Loader(build(HERE / "check.cpp", "check", "-O1"))
-
-
-@pytest.fixture(scope="session")
 def sanitized(build: Build) -> Loader:
-    """The same with the address, leak and undefined-behaviour sanitizers."""
-    options = ("-g1", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    """The loader's program with the address, leak and undefined-behaviour sanitizers."""
+    options = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     return Loader(build(HERE / "check.cpp", "sanitized", *options))
 
 

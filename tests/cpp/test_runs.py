@@ -111,7 +111,7 @@ def test_weights_and_many_callers(sanitized: Loader, tmp_path: Path) -> None:
     assert same(sanitized.run(path, inputs, feed, tmp_path / "run", *options), expected)
 
 
-def test_weights_that_change_are_not_read(loader: Loader, tmp_path: Path) -> None:
+def test_weights_that_change_are_not_read(sanitized: Loader, tmp_path: Path) -> None:
     path = weighted(tmp_path / "a")
     folder = Path(path) / "weights"
     (file,) = folder.iterdir()
@@ -119,8 +119,8 @@ def test_weights_that_change_are_not_read(loader: Loader, tmp_path: Path) -> Non
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     (tmp_path / "in.0").write_bytes(b"x\nf32 1 512\n" + bytes(2048))
-    assert loader("load", path).returncode == 0  # they are looked at before the first run
-    done = loader("run", path, "--feed", tmp_path)
+    assert sanitized("load", path).returncode == 0  # they are looked at before the first run
+    done = sanitized("run", path, "--feed", tmp_path)
     assert done.returncode == 13 and "the SHA-256 of leaf" in done.stderr
 
 
