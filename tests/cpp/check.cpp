@@ -1,6 +1,6 @@
 // What a program that uses an artifact does, for tests: load it, and verify or run it.
 //
-//   check load|verify|run|digest PATH [options]
+//   check load|verify|run|digest|api PATH [options]
 //   check cases FILE --kind KIND
 //
 // `run` reads its inputs from DIRECTORY/in.NAME (name, type and dims on one line, then raw bytes) as --feed DIRECTORY
@@ -16,6 +16,8 @@
 #include <sstream>
 #include <thread>
 #include <vitrify.hpp>
+
+#include "api.hpp"
 
 namespace {
 
@@ -134,6 +136,10 @@ int main(int count, char **values) {
         const Arguments a = parse(count, values);
         if (a.stage == "cases") {
             cases(a);
+            return 0;
+        }
+        if (a.stage == "api") {
+            api::all(a.path);
             return 0;
         }
         vitrify::LoadOptions options;

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 import vitrify
+from tests.attacks import forge
 from tests.cpp.conftest import Loader
 from vitrify.artifact.loading import load_artifact
 
@@ -192,6 +193,25 @@ def test_what_needs_python_is_refused(sanitized: Loader, tmp_path: Path) -> None
     assert done.returncode == 17 and "strings, sequences or maps" in done.stderr, done.stderr
 
 
+def test_what_the_classes_promise(sanitized: Loader, tmp_path: Path) -> None:
+    done = sanitized("api", saved(MODELS["dynamic"], tmp_path / "a.vit"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_development_lets_unsigned_artifacts_load_and_says_so(
+    sanitized: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.vit"
+    members = forge.base().members()
+    del members["signature.json"]
+    forge.write_file(path, members)
+    monkeypatch.setenv("VITRIFY_TRUST_DIR", str(forge.trust_of(path)))
+    document = forge.policy(development=True)
+    forge.write_trust(path, forge.envelope(forge.dumps(document), kind=forge.POLICY))
+    done = sanitized("load", path)
+    assert done.returncode == 0 and "is not signed" in done.stderr
+
+
 def test_another_digest_is_refused(sanitized: Loader, tmp_path: Path) -> None:
     path = saved(MODELS["static"], tmp_path / "a.vit")
     digest = load_artifact(path).digest
@@ -200,7 +220,7 @@ def test_another_digest_is_refused(sanitized: Loader, tmp_path: Path) -> None:
     assert sanitized("load", path, "--digest", "0" * 64).returncode == 13
 
 
-def test_releases_are_remembered_for_both(sanitized: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_releases_are_remembered_for_both(sanitized: Loader, tmp_path: Path) -> None:
     """What one of the loaders has seen, the other one knows."""
     path = saved(MODELS["static"], tmp_path / "a.vit")
     state = Path(os.environ["VITRIFY_TRUST_DIR"], "state.json")

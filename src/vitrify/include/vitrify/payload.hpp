@@ -243,9 +243,10 @@ class Process {
             pool_ = library->table().provide(&os_table(), nullptr, available_cpus());
             if (!pool_) throw OutOfMemoryError("no memory for the thread pool");
             provider_ = library;
-            ::pthread_atfork(nullptr, nullptr, [] {
-                Process &process = shared();
-                process.provider_->table().pool_reset(process.pool_);
+            // a forked child has none of the pool's threads, and no lock that another thread held
+            ::pthread_atfork([] { shared().lock_.lock(); }, [] { shared().lock_.unlock(); }, [] {
+                shared().provider_->table().pool_reset(shared().pool_);
+                shared().lock_.unlock();
             });
         }
         return library;
