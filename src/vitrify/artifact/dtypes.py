@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from .record import Record
 
 
-class DType(NamedTuple):
+class DType(Record):
     """``carrier`` is the NumPy type of the raw bits. ``extension`` is the ml_dtypes name of a type
     that NumPy lacks, else empty. Integers of 4 and 2 bits take one byte per element."""
 

@@ -10,7 +10,6 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 from zlib import crc32
 
 from ..errors import (
@@ -31,6 +30,7 @@ from .gate import Platform, examine
 from .leaks import scan
 from .manifest import DETAILS, MANIFEST, MAX_DETAILS, SIGNATURE, FileEntry, Manifest, Target, parse
 from .payload import Payload
+from .record import Record
 from .trust.envelope import MAX_BYTES as MAX_ENVELOPE
 from .trust.envelope import STATEMENT_TYPE, Seal, Signed, open_envelope, parse_statement
 from .trust.store import State, Store, TrustWarning
@@ -44,7 +44,7 @@ Judge = Callable[[str, "Seal | None", "Signed | None"], None]
 _MAX_READ = 1 << 31  # bytes of a file that is read into memory
 
 
-class Opened(NamedTuple):
+class Opened(Record):
     """An artifact whose encoding has been checked and whose signature, if it has one, is of this manifest. Nobody
     has said yet that its signers are trusted. ``digest`` is the SHA-256 of the manifest."""
 
@@ -257,7 +257,7 @@ def _source(path: str) -> Source:
     return Folder(path) if is_directory else Archive(path)
 
 
-class _Verdict(NamedTuple):
+class _Verdict(Record):
     """The trusted keys that signed, and what was known of time and releases when that was decided."""
 
     signers: frozenset[str]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LimitError, ManifestError, SchemaError
 from . import canonical
 from . import schema as s
 from .container import check_name
 from .dtypes import BY_NAME
+from .record import Record
 from .schema import refusal as _refuse
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ ROLES = ("payload", "weights", "leaves", "details", "sbom", "provenance", "probe
 Amount = int | str
 
 
-class Port(NamedTuple):
+class Port(Record):
     """An input or output. A dim is a number, the name of a dim, or an expression over named dims."""
 
     name: str
@@ -39,7 +40,7 @@ class Port(NamedTuple):
     dims: tuple[int | str, ...]
 
 
-class Meta(NamedTuple):
+class Meta(Record):
     """What the model says about itself."""
 
     producer_name: str = ""
@@ -51,14 +52,14 @@ class Meta(NamedTuple):
     graph_description: str = ""
 
 
-class Node(NamedTuple):
+class Node(Record):
     """A node of the source model; failures of a run name it by its index in the manifest."""
 
     name: str
     op: str
 
 
-class Kernel(NamedTuple):
+class Kernel(Record):
     """One kernel call of the plan: the source nodes it stands for, its work and its memory traffic."""
 
     name: str
@@ -67,7 +68,7 @@ class Kernel(NamedTuple):
     bytes: Amount = 0
 
 
-class Target(NamedTuple):
+class Target(Record):
     """The code for one kind of machine. ``features`` are needed besides what the target's name implies. ``payload``
     exports ``exports`` and nothing else. ``weights`` and ``leaves``, the list of their digests, are None for a model
     without constants. Memory is in bytes, scratch per thread."""
@@ -86,7 +87,7 @@ class Target(NamedTuple):
     exports: tuple[str, ...] = ("vt_payload",)
 
 
-class FileEntry(NamedTuple):
+class FileEntry(Record):
     """A file: its size in bytes, its SHA-256 and (for archives) CRC-32, and what it is for."""
 
     size: int
@@ -95,7 +96,7 @@ class FileEntry(NamedTuple):
     role: str
 
 
-class Edge(NamedTuple):
+class Edge(Record):
     """An input or output of the session. ``type`` is as sessions show it, such as ``seq(tensor(float))``;
     ``dims`` are a tensor's, None where it is none or its rank is not known before the run."""
 
@@ -104,7 +105,7 @@ class Edge(NamedTuple):
     dims: tuple[int | str, ...] | None
 
 
-class Literal(NamedTuple):
+class Literal(Record):
     """A constant tensor. Strings are themselves; other types are one hexadecimal text of all bytes."""
 
     dtype: str
@@ -112,14 +113,14 @@ class Literal(NamedTuple):
     values: tuple[str, ...]
 
 
-class Setting(NamedTuple):
+class Setting(Record):
     """An attribute of a step: integers, floats as ``float.hex`` writes them, or strings, by ``kind``."""
 
     kind: str
     values: tuple[int | str, ...]
 
 
-class Step(NamedTuple):
+class Step(Record):
     """One host op: data alone, never code. ``inputs`` are numbers of values, -1 for one left out."""
 
     op: str
@@ -129,7 +130,7 @@ class Step(NamedTuple):
     settings: Mapping[str, Setting] = {}
 
 
-class Host(NamedTuple):
+class Host(Record):
     """What a session does in Python around the native plan, with what is no tensor of numbers.
 
     Values are numbered in this order: ``inputs`` (the session's), ``constants``, results of ``prologue``,
@@ -146,14 +147,14 @@ class Host(NamedTuple):
     results: tuple[int, ...]
 
 
-class Slot(NamedTuple):
+class Slot(Record):
     """An argument or a result of an op."""
 
     dtype: str
     rank: int
 
 
-class CustomCall(NamedTuple):
+class CustomCall(Record):
     """A custom op for arguments (None: left out) and results of these forms. With ``c_source`` it is in the
     payload; without, sessions call what the process has registered as ``domain::name`` in this version with a
     signature of this digest, as the Python module ``origin`` does. ``attributes`` are JSON."""
@@ -168,7 +169,7 @@ class CustomCall(NamedTuple):
     c_source: str
 
 
-class Manifest(NamedTuple):
+class Manifest(Record):
     """Everything about an artifact but the bytes of its files. ``abi`` is the digest of the interface between
     payload and runtime. ``host`` is None where all inputs and outputs are the plan's own. The plan names
     ``custom_calls`` by number. ``validation`` are runs that every loading repeats."""

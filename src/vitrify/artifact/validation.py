@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, prod
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from . import schema as s
 from .container import check_name
 from .dtypes import BY_NAME
+from .record import Record
 
 MAX_RANK = 64
 
 
-class Given(NamedTuple):
+class Given(Record):
     """An input's array, in ``file``."""
 
     name: str
@@ -26,7 +27,7 @@ class Given(NamedTuple):
     file: str
 
 
-class Awaited(NamedTuple):
+class Awaited(Record):
     """An output: its array in ``file``, from which elements may differ by ``tolerance`` (a float as ``float.hex``
     writes it) times the largest finite element there; or the SHA-256 of its bytes. The others are None."""
 
@@ -38,7 +39,7 @@ class Awaited(NamedTuple):
     sha256: str | None
 
 
-class Probe(NamedTuple):
+class Probe(Record):
     """One run: the plan's inputs and its outputs, in their order."""
 
     inputs: tuple[Given, ...]

@@ -7,9 +7,9 @@ import platform
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 from ..artifact.manifest import Target
+from ..artifact.record import Record
 from ..errors import PlatformError
 
 _X86_64_V3 = frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"})
@@ -40,7 +40,7 @@ _ARCH_REQ_XCOMP_PERM = 0x1023
 _XFEATURE_XTILEDATA = 18
 
 
-class Cpu(NamedTuple):
+class Cpu(Record):
     """``architecture`` is "x86-64" or "aarch64"; ``features`` are those that the operating system enables."""
 
     architecture: str

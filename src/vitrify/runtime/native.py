@@ -14,7 +14,7 @@ from _thread import RLock, allocate_lock  # threading takes a millisecond to imp
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, Structure, addressof, c_char_p, c_int, c_int32, c_int64, c_uint32, c_void_p
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # its stubs leave it out
@@ -22,6 +22,7 @@ from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # its s
 from ..artifact.dtypes import CODES, DTYPES
 from ..artifact.manifest import Port
 from ..artifact.payload import Payload
+from ..artifact.record import Record
 from ..artifact.weights import Weights
 from ..errors import OutOfMemoryError, PlatformError, SchemaError
 from .threads import available_cpus
@@ -307,7 +308,7 @@ class _Library:
             )  # fmt: skip
 
 
-class Memory(NamedTuple):
+class Memory(Record):
     """What a session does about memory. ``limit`` is in bytes, 0 for none; ``kept``: what a run needed is kept
     for the next one; ``shared``: sessions of the process lend each other what they keep."""
 
@@ -316,7 +317,7 @@ class Memory(NamedTuple):
     shared: bool = False
 
 
-class Limits(NamedTuple):
+class Limits(Record):
     """What a run may take: ``time`` in nanoseconds, ``trips`` of its loops together; 0 for any."""
 
     time: int = 0

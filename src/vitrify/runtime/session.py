@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from ..artifact.dtypes import BY_NAME
 from ..artifact.loading import Artifact, check_abi, load_artifact
 from ..artifact.manifest import Edge, Port, Target
+from ..artifact.record import Record
 from ..errors import (
     ArgumentTypeError,
     CustomOpError,
@@ -76,7 +77,7 @@ _AT_OPS: dict[tuple[int, str], tuple[str, str, str]] = {
 }  # fmt: skip
 
 
-class NodeArg(NamedTuple):
+class NodeArg(Record):
     """An input or output. ``shape`` has a number, a dim's name, or None for a dim only known after
     the run or given by an expression. ``type`` is like ``tensor(float)``."""
 
@@ -85,7 +86,7 @@ class NodeArg(NamedTuple):
     type: str
 
 
-class ModelMetadata(NamedTuple):
+class ModelMetadata(Record):
     """What the model says about itself."""
 
     producer_name: str
@@ -122,7 +123,7 @@ class Session:
         self._options = options or SessionOptions()
         if not isinstance(artifact, Artifact):
             trust, digest = self._options.trust_directory, self._options.require_digest
-            artifact = load_artifact(artifact, trust=trust or None, require_digest=digest or None)
+            artifact = load_artifact(artifact, trust=trust, require_digest=digest)
         self.artifact = artifact
         manifest = artifact.manifest
         check_abi(manifest, ABI_DIGEST, artifact.path)

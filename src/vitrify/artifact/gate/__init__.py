@@ -8,9 +8,8 @@ a trusted signer's mistake, and a broken file, from running anything while it is
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ...errors import PlatformError
+from ..record import Record
 from .image import Image
 
 _FORMATS = {b"\x7fELF": "ELF", b"\xcf\xfa\xed\xfe": "Mach-O", b"\xca\xfe\xba\xbe": "Mach-O of several machines"}
@@ -18,7 +17,7 @@ _WANTED = {"linux": "ELF", "macos": "Mach-O", "windows": "PE"}
 _ARCHITECTURES = {"linux": ("x86_64", "aarch64"), "macos": ("aarch64", "x86_64"), "windows": ("x86_64",)}
 
 
-class Platform(NamedTuple):
+class Platform(Record):
     """``os`` is linux, macos or windows; ``arch`` is x86_64 or aarch64."""
 
     os: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
 
 import numpy as np
 
+from ..record import Record
 from .image import Image, disjoint, shown
 
 _HEADER = Struct("<4s5B7sHHIQQQIHHHHHH")
@@ -42,7 +42,7 @@ _MAX_SEGMENTS, _MAX_TAGS, _MAX_SYMBOLS = 16, 64, 4096
 _MAX_ADDRESS = 1 << 32
 
 
-class _Segment(NamedTuple):
+class _Segment(Record):
     type: int
     flags: int
     offset: int

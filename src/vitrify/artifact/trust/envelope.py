@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from ...errors import LimitError, SignatureError, UnsignedError, UntrustedKeyError
 from .. import canonical
 from .. import schema as s
+from ..record import Record
 from .keys import Signer, verify
 
 MAX_BYTES = 1 << 18
@@ -22,7 +22,7 @@ _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://vitrify.dev/attestation/seal/v1"
 
 
-class Seal(NamedTuple):
+class Seal(Record):
     """What a signature says of an artifact: ``manifest`` is the digest of ``manifest.json``. Moments are seconds
     since 1970; ``expires`` is None where it never does. ``release`` only ever grows."""
 
@@ -36,7 +36,7 @@ class Seal(NamedTuple):
     provenance: str | None
 
 
-class Signed(NamedTuple):
+class Signed(Record):
     """An envelope's payload and its signatures by key id."""
 
     payload: bytes

@@ -8,11 +8,11 @@ cannot bring it back.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ...errors import PolicyError, UntrustedKeyError
 from .. import canonical
 from .. import schema as s
+from ..record import Record
 from .envelope import Seal, Signed, open_envelope, require, sign
 from .keys import Signer, check_public, key_id
 
@@ -21,14 +21,14 @@ KIND = "application/vnd.vitrify.trust+json"
 ANY = "*"  # the rule of products that have none of their own
 
 
-class Role(NamedTuple):
+class Role(Record):
     """Ids of keys, and how many of them have to sign."""
 
     keys: tuple[str, ...]
     threshold: int
 
 
-class Rule(NamedTuple):
+class Rule(Record):
     """What a product's artifacts need; ``min_release`` is the least that is accepted."""
 
     keys: tuple[str, ...]
@@ -36,14 +36,14 @@ class Rule(NamedTuple):
     min_release: int
 
 
-class Key(NamedTuple):
+class Key(Record):
     """A public key of 32 bytes, and whose it is."""
 
     public: bytes
     comment: str
 
 
-class Policy(NamedTuple):
+class Policy(Record):
     """``development`` lets unsigned artifacts load, and says so each time. ``denied`` are digests of manifests,
     ``revoked`` ids of keys. ``licences`` are those that may be used, None for any. Moments are seconds since 1970."""
 

@@ -12,13 +12,14 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ...errors import ArtifactError, ContainerError, PolicyError, UntrustedKeyError
 from .. import canonical
 from .. import schema as s
 from ..archive import open_regular
 from ..container import read_exactly
+from ..record import Record
 from .keys import Signer, key_id, parse_public
 from .policy import ANY, Key, Policy, Role, Rule, open_policy, seal_policy, succeed
 
@@ -35,7 +36,7 @@ class TrustWarning(UserWarning):
     """Something is less checked than it could be: development, or a directory that cannot be written."""
 
 
-class State(NamedTuple):
+class State(Record):
     """The latest moment seen (seconds since 1970), and by product the highest release."""
 
     seen: int
