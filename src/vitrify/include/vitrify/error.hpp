@@ -89,7 +89,7 @@ VITRIFY_ERROR(ProbeError, ArtifactError, 18);          // other results for the 
 VITRIFY_ERROR(LeakError, ArtifactError, 19);           // a path of the machine that it was made on
 
 // A call's argument is wrong: a name, dtype, rank, shape or option.
-VITRIFY_ERROR(InvalidArgumentError, Error, 2);
+VITRIFY_ERROR(InvalidArgumentError, Error, 1);
 
 // A run that failed; the message names the node of the model.
 VITRIFY_ERROR(RunError, Error, 1);
