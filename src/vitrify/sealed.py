@@ -56,13 +56,17 @@ def load(
         with vitrify.load("model.vit") as model:
             outputs = model.run(x=array)
 
-    ``require_digest`` is the SHA-256 of the only manifest that will do (``inspect(path).digest``). Raises what
+    ``require_digest`` is the SHA-256 of the only manifest that will do (``inspect(path).digest``); without it, and
+    without ``trust``, those of ``options`` count. Raises what
     :func:`vitrify.artifact.loading.load_artifact` and :class:`vitrify.runtime.session.Session` raise.
     """
     from vitrify.runtime.session import Session
 
     if require_digest is not None and not isinstance(require_digest, str):
         raise ArgumentTypeError("require_digest", expected="64 hexadecimal digits", actual=require_digest)
+    if options is not None:
+        trust = options.trust_directory if trust is None else trust
+        require_digest = options.require_digest if require_digest is None else require_digest
     artifact = load_artifact(path, trust=trust, require_digest=require_digest)
     try:
         return Loaded(artifact, Session(artifact, options))

@@ -75,8 +75,8 @@ class InferenceSession(Session):
 
     def _compile(self, model: Any, settings: SessionOptions, options: CompileOptions | None) -> None:
         for name in ("trust_directory", "require_digest"):
-            if getattr(settings, name):
-                raise InvalidArgumentError(name, expected="none for a model that is compiled here", actual="one")
+            if getattr(settings, name) is not None:
+                raise InvalidArgumentError(name, expected="None for a model that is compiled here", actual="one")
         from vitrify import compiled
         from vitrify.options import compile_options as checked
 

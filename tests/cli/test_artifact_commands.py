@@ -93,10 +93,17 @@ def test_options_of_a_session(artifact: Path) -> None:
         vitrify.InferenceSession(artifact, vitrify.SessionOptions(trust_directory=other))
     with pytest.raises(errors.IntegrityError):
         vitrify.InferenceSession(artifact, vitrify.SessionOptions(require_digest="0" * 64))
+    for options in (vitrify.SessionOptions(trust_directory=other), vitrify.SessionOptions(require_digest="0" * 64)):
+        with pytest.raises(errors.ArtifactError):
+            vitrify.load(artifact, options=options)
     digest = vitrify.inspect(artifact).digest
     vitrify.InferenceSession(artifact, vitrify.SessionOptions(require_digest=digest))
-    with pytest.raises(errors.InvalidArgumentError, match="require_digest"):
-        vitrify.SessionOptions(require_digest="abc")
+    for bad in ({"require_digest": "abc"}, {"require_digest": ""}, {"require_digest": 1}, {"trust_directory": ""}):
+        with pytest.raises(errors.InvalidArgumentError, match=next(iter(bad))):
+            vitrify.SessionOptions(**bad)
+    with pytest.raises(errors.IntegrityError):
+        vitrify.load(artifact, require_digest="")
+    assert main(["run", str(artifact), "--random", "1", "--require-digest", ""]) == 1
     model = save_model(artifact.parent / "model.onnx")
     with pytest.raises(errors.InvalidArgumentError, match="for a model"):
         vitrify.InferenceSession(model, vitrify.SessionOptions(trust_directory=other))

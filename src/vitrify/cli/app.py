@@ -138,8 +138,8 @@ def run_command(
     bf16: Bf16 = False,
     trust: Directory = None,
     digest: Annotated[
-        str, typer.Option("--require-digest", metavar="SHA256", help="Of the manifest of the artifact that will do.")
-    ] = "",
+        str | None, typer.Option("--require-digest", metavar="SHA256", help="Of the manifest that will do.")
+    ] = None,
     format: AsFormat = Format.text,
 ) -> None:
     """Run a model once and show its outputs."""
@@ -148,7 +148,7 @@ def run_command(
 
     options = options_of(None, level.value, accurate, bf16, None, None)
     run_once(
-        model, options, input or [], random, shape or [], dim or [], save, threads, (trust or "", digest),
+        model, options, input or [], random, shape or [], dim or [], save, threads, (trust, digest),
         format is Format.json,
     )  # fmt: skip
 

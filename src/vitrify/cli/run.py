@@ -31,7 +31,7 @@ def run_once(
     dims: Sequence[str],
     save: Path | None,
     threads: int,
-    accepted: tuple[str, str],
+    accepted: tuple[str | None, str | None],
     as_json: bool,
 ) -> None:
     """Loads, runs once, shows a summary of each output; ``save`` gets them all. ``accepted`` are the directory of the

@@ -74,9 +74,20 @@ def _path(name: str, value: Any) -> str:
     return path
 
 
-def _digest(name: str, value: Any) -> str:
-    if not isinstance(value, str) or (value and (len(value) != 64 or set(value) - set("0123456789abcdef"))):
-        raise _refuse(name, "64 lower-case hexadecimal digits, or none", value, type_=not isinstance(value, str))
+def _directory(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not (path := _path(name, value)):
+        raise _refuse(name, "a path, or None", value, type_=False)
+    return path
+
+
+def _digest(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    # an empty text is refused, too: it comes of a variable that was not set, and would let any artifact pass
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise _refuse(name, "64 lower-case hexadecimal digits, or None", value, type_=not isinstance(value, str))
     return value
 
 
@@ -164,9 +175,9 @@ class SessionOptions(Options):
     - ``enable_mem_reuse``: values that are never needed at once share memory (of models compiled by the session).
     - ``enable_profiling``, ``profile_file_prefix``: runs are timed kernel by kernel, see ``end_profiling``.
     - ``optimized_model_filepath``: where the compiled artifact is written.
-    - ``trust_directory``: the directory of the policy that decides about artifacts; empty for
+    - ``trust_directory``: the directory of the policy that decides about artifacts; None for
       ``$VITRIFY_TRUST_DIR``, or this user's own. ``require_digest``: the SHA-256 of the manifest of the only artifact
-      that will do; empty for any. Both are for sessions of artifacts; one that compiles a model refuses them.
+      that will do; None for any. Both are for sessions of artifacts; one that compiles a model refuses them.
 
     Accepted, and without effect: ``inter_op_num_threads``, ``execution_mode``, ``execution_order`` (one kernel
     runs at a time, on all threads), ``enable_mem_pattern`` (memory is planned in any case),
@@ -194,8 +205,8 @@ class SessionOptions(Options):
     time_limit_seconds: float | None
     loop_trip_limit: int | None
     share_memory: bool
-    trust_directory: str
-    require_digest: str
+    trust_directory: str | None
+    require_digest: str | None
 
     _CHECKS: ClassVar[Mapping[str, Check]] = {
         "intra_op_num_threads": _threads,
@@ -218,7 +229,7 @@ class SessionOptions(Options):
         "time_limit_seconds": seconds,
         "loop_trip_limit": trips,
         "share_memory": flag,
-        "trust_directory": _path,
+        "trust_directory": _directory,
         "require_digest": _digest,
     }
     _DEFAULTS: ClassVar[Mapping[str, Any]] = {
@@ -242,8 +253,8 @@ class SessionOptions(Options):
         "time_limit_seconds": None,
         "loop_trip_limit": None,
         "share_memory": False,
-        "trust_directory": "",
-        "require_digest": "",
+        "trust_directory": None,
+        "require_digest": None,
     }
 
     def __init__(self, **options: Any) -> None:
