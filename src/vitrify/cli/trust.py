@@ -64,8 +64,13 @@ def show(trust: str | None, as_json: bool) -> None:
     out.print(f"[bold]{made}[/]  [dim]{escape(store.directory)}[/]", soft_wrap=True)
     if not policy.version:
         out.print("[dim]only what was built on this machine loads; the first change makes the first policy[/]")
+    _print_policy(out, policy, state.releases)
+
+
+def _print_policy(out: Console, policy: Policy, releases: Mapping[str, int] | None = None) -> None:
+    """``releases`` are the highest that were seen, where that matters."""
     _print_facts(out, policy)
-    _print_products(out, policy, state.releases)
+    _print_products(out, policy, releases)
     if policy.development:
         out.print("[bold yellow]![/] for development: unsigned artifacts load")
 
@@ -86,16 +91,18 @@ def _print_facts(out: Console, policy: Policy) -> None:
     out.print(facts)
 
 
-def _print_products(out: Console, policy: Policy, releases: Mapping[str, int]) -> None:
+def _print_products(out: Console, policy: Policy, releases: Mapping[str, int] | None) -> None:
     if not policy.keys:
         return
-    shown = table("product", "signed by", right=("needs", "release from", "seen"))
+    seen = () if releases is None else ("seen",)
+    shown = table("product", "signed by", right=("needs", "release from", *seen))
     for name, rule in policy.products.items():
         keys = names_of(policy, (key for key in rule.keys if key not in policy.revoked)) or ["nobody"]
         title = "[dim]any other[/]" if name == ANY else escape(name) or '[dim]"" (none stated)[/]'
-        seen = str(releases[name]) if name in releases else "–"
-        needs = f"{rule.threshold} of {len(rule.keys)}"
-        shown.add_row(title, escape("\n".join(keys)), needs, str(rule.min_release), seen)
+        figures = [f"{rule.threshold} of {len(rule.keys)}", str(rule.min_release)]
+        if releases is not None:
+            figures.append(str(releases.get(name, "–")))
+        shown.add_row(title, escape("\n".join(keys)), *figures)
     out.print(shown)
 
 
@@ -140,7 +147,7 @@ def changed(policy: Policy, before: Policy, draft: Path | None, as_json: bool) -
         out.print("[dim]sign it: vitrify trust cosign DRAFT --key KEY; then: vitrify trust install DRAFT[/]")
     else:
         out.print(f"[bold green]✓[/] policy {policy.version}")
-        _print_products(out, policy, {})
+        _print_policy(out, policy)
 
 
 def print_key(public: bytes, where: str, as_json: bool) -> None:
