@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vitrify.errors import SchemaError
 
-from .forge import WEIGHTS, Parts
+from .forge import WEIGHTS, Parts, dumps
 from .table import attack, changed
 
 _DISAGREE = "payload and manifest disagree"
@@ -49,4 +50,25 @@ for _name, _dims in {
 }.items():  # fmt: skip
     attack(f"schemas/overflow-{_name}", SchemaError, "more bytes than can be addressed", _input(dims=_dims))
     attack(f"schemas/overflow-{_name}-of-output", SchemaError, "more bytes than can be addressed", _output(dims=_dims))
+def _constant(dims: list[int], dtype: str) -> Callable[[Path], None]:
+    """A constant of the steps around the plan."""
+
+    def change(parts: Parts) -> None:
+        document = json.loads(parts.files["details.json"])
+        constant = {"dtype": dtype, "dims": dims, "values": [] if dtype == "string" else [""]}
+        document["host"] = {
+            "inputs": [{"name": "x0", "type": "tensor(float)", "dims": ["n", 240]}], "constants": [constant],
+            "outputs": [{"name": "y0", "type": "tensor(float)", "dims": ["n", 240]}], "prologue": [], "feeds": [0],
+            "epilogue": [], "results": [2],
+        }  # fmt: skip
+        parts.files["details.json"] = dumps(document)
+        parts.list_files()
+
+    return changed(change)
+
+
+for _dtype in ("string", "f32"):
+    attack(f"schemas/constant-overflow-{_dtype}", SchemaError, "more bytes than can be addressed", _constant(
+        [0, 1 << 52, 1 << 52], _dtype))  # fmt: skip
+    attack(f"schemas/constant-rank-{_dtype}", SchemaError, "more dims than an array", _constant([0] * 65, _dtype))
 attack("schemas/rank-65", SchemaError, "more dims than an array has", _input(dims=[1] * 65))

@@ -336,7 +336,7 @@ def _check(manifest: Manifest) -> None:
         if len(set(names)) != len(names):
             raise _refuse(kind, "names that differ", names)
         for port in ports:
-            _check_size(port)
+            _check_size(repr(port.name), port.dtype, port.dims)
     if not manifest.targets:
         raise _refuse("targets", "at least one target", [])
     used: dict[str, str] = {DETAILS: "details"}
@@ -363,18 +363,19 @@ def _check(manifest: Manifest) -> None:
         _check_host(manifest.host, len(manifest.inputs), len(manifest.outputs))
 
 
-def _check_size(port: Port) -> None:
+def _check_size(what: str, dtype: str, dims: tuple[int | str, ...]) -> None:
     """Raises SchemaError where no array could be so large; open dims count as 1, those of 0 too."""
-    if len(port.dims) > _MAX_RANK:
-        raise SchemaError(f"{port.name!r} has more dims than an array has", expected=_MAX_RANK, actual=len(port.dims))
-    size = BY_NAME[port.dtype].itemsize
-    for dim in port.dims:
+    if len(dims) > _MAX_RANK:
+        raise SchemaError(f"{what} has more dims than an array has", expected=_MAX_RANK, actual=len(dims))
+    size = BY_NAME[dtype].itemsize if dtype in BY_NAME else _REFERENCE
+    for dim in dims:
         size *= dim if isinstance(dim, int) and dim else 1
     if size >= 1 << 63:
-        raise SchemaError(f"{port.name!r} has more bytes than can be addressed", expected="below 2**63", actual=size)
+        raise SchemaError(f"{what} has more bytes than can be addressed", expected="below 2**63", actual=size)
 
 
 _MAX_RANK = 64
+_REFERENCE = 8  # bytes of a string in an array
 _USED_ROLES = ("payload", "weights", "leaves", "details")
 
 
@@ -384,6 +385,8 @@ def _check_host(host: Host, plan_inputs: int, plan_outputs: int) -> None:
         names = [edge.name for edge in edges]
         if len(set(names)) != len(names):
             raise _refuse(f"host.{kind}", "names that differ", names)
+    for constant in host.constants:
+        _check_size("a constant", constant.dtype, constant.dims)
     if len(host.feeds) != plan_inputs:
         raise _refuse("host.feeds", f"{plan_inputs} values, one for each input of the plan", len(host.feeds))
     if len(host.results) != len(host.outputs):

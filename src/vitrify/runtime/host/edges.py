@@ -96,7 +96,7 @@ def _constant(literal: Literal) -> Array:
             raise ArtifactError(
                 "manifest: a constant of strings", expected=f"{prod(literal.dims)} values", actual=len(literal.values)
             )
-        return objects(literal.values, literal.dims)
+        return objects(literal.values, literal.dims)  # the manifest's dims are those of an array
     dtype = native_dtype(BY_NAME[literal.dtype])
     try:
         data = base64.b64decode("".join(literal.values), validate=True)
