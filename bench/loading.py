@@ -75,7 +75,7 @@ print(*((b - a) * 1e3 for a, b in zip(times, times[1:])))
 STAGES = (
     "imports of the runtime", "import of cryptography", "container, signature, policy, manifest",
     "payload: copy, SHA-256, native gate, leak scan", "weights: mapped, list of digests",
-    "session: the payload again, loader, interface, threads", "first run: all leaves of the weights",
+    "session: the payload again, loader, interface", "first run: all leaves of the weights",
 )  # fmt: skip
 
 
