@@ -1,8 +1,9 @@
 """Each check of the artifact's path removed in turn: does a test then fail?
 
-``python -m tests.attacks.mutants`` runs the suite once and notes which tests meet which check with an exception. Then,
-for each check, a forked process replaces the statement in the code of the functions that have it and runs some of these
-tests. It prints JSON: by check, "killed", "survived" (with the tests that passed all the same) or "unreached".
+``python -m tests.attacks.mutants [--quick] [NAMES]`` runs the suite once and notes which tests meet which check with an
+exception. Then, for each check, a forked process replaces the statement in the code of the functions that have it and
+runs some of these tests. It prints JSON: by check, "killed", "survived" (with the tests that passed all the same) or
+"unreached".
 """
 
 from __future__ import annotations
@@ -29,11 +30,15 @@ from vitrify import errors
 ROOT = Path(vitrify.__file__).parent
 #: What stands between a file and its run, besides all of ``artifact``.
 PATHS = [*sorted(ROOT.glob("artifact/**/*.py")), *(ROOT / "runtime" / name for name in ("cpu.py", "native.py"))]
-SUITE = ["tests/attacks/test_attacks.py", "tests/attacks/test_races.py", "tests/artifact"]
+SUITE = [
+    "tests/attacks/test_attacks.py", "tests/attacks/test_races.py", "tests/artifact", "tests/origin/test_probes.py",
+    "tests/cli/test_trust_commands.py", "tests/runtime/test_cpu.py",
+]  # fmt: skip
+QUICK = ["tests/attacks/test_attacks.py", "-k", "signatures or trust or policies"]
 SECONDS = 20  # a check whose absence makes a loop endless is missed as well
 TESTS = 6  # of those that meet a check, at most so many are run without it
 #: Tests that meet many checks and would miss few of them are run last: random changes, then other tests than attacks.
-_WEAKER = ("mutations", "extreme", "noise", "truncation", "tests/artifact/", "test_races")
+_WEAKER = ("mutations", "extreme", "noise", "truncation", "every_bit", "every_refusal", "tests/artifact/", "test_races")
 _CLASSES = {
     name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ArtifactError)
 }
@@ -197,25 +202,27 @@ def is_missed(check: Check, tests: Sequence[str], functions: dict[_Key, list[Fun
     return os.waitpid(child, 0)[1] != 0
 
 
-def main(wanted: Sequence[str]) -> None:
+def survey(suite: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, str]:
+    """What becomes of each check whose name begins with one of ``wanted`` when tests of ``suite`` run without it."""
     for path in PATHS:  # all at once: what is examined is what runs
         _source(path)
         importlib.import_module(".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"))
     recorder = Recorder()
-    if run(SUITE, recorder):
+    if run(suite, recorder):
         raise SystemExit("the suite fails with every check in its place")
     functions = loaded()
     results = {}
     for check in checks():
-        if wanted and not any(text in check.name for text in wanted):
+        if wanted and not check.name.startswith(tuple(wanted)):
             continue
         tests = recorder.tests(check)[:TESTS]
         if not tests:
             results[check.name] = "unreached"
         else:
             results[check.name] = "killed" if is_missed(check, tests, functions) else f"survived {tests}"
-    json.dump(results, sys.stdout, indent=1)
+    return results
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    quick = sys.argv[1:2] == ["--quick"]
+    json.dump(survey(QUICK if quick else SUITE, sys.argv[1 + quick :]), sys.stdout, indent=1)
