@@ -9,7 +9,7 @@
 // `cases` says of many cases at once what is made of them: the name of the error's class, or "fine". FILE has them,
 // each with its length before it (4 bytes, little-endian). KIND is json, leaks, gate (a library of x86-64 that exports
 // vt_payload), number (a float in hexadecimal), object (text of a JSON object), or artifact: paths of artifacts, each
-// of which is opened and made a session of.
+// of which is opened and made a session of; or numbers: a type's name, a zero and its elements, which are printed.
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -112,6 +112,15 @@ void meet(const std::string &kind, const std::string &data) {
     if (kind == "number" && !detail::is_hex_float(data)) throw ManifestError("no float");
     if (kind == "object" && !detail::LooseJson::is_object(data)) throw ManifestError("no object");
     if (kind == "artifact") Session(load(data), 1);
+    if (kind == "numbers") {
+        const std::size_t name = data.find('\0');
+        const auto type = static_cast<DType>(detail::dtype_code(data.substr(0, name)));
+        const char *const elements = data.data() + name + 1;
+        std::cout.precision(17);
+        for (std::size_t i = 0; i < (data.size() - name - 1) / item_size(type); i++) {
+            std::cout << detail::number(type, elements, i) << '\n';
+        }
+    }
 }
 
 void cases(const Arguments &a) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import random
 import struct
@@ -10,14 +11,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.attacks import forge
 from tests.cpp.conftest import Loader
 from vitrify.artifact import canonical
+from vitrify.artifact.dtypes import BY_NAME
 from vitrify.artifact.gate import Platform, examine
 from vitrify.artifact.leaks import FOLDERS, scan
 from vitrify.errors import ManifestError, VitrifyError
+from vitrify.runtime.probes import numbers
 from vitrify.runtime.session import Session
 
 Parity = Callable[[str, list[bytes]], list[str]]
@@ -268,3 +272,89 @@ def test_policies_with_changes(parity: Parity, tmp_path: Path, monkeypatch: pyte
         (file.parent / "state.json").unlink(missing_ok=True)
         seen |= compare(parity("artifact", [str(path).encode()]), [encoded], lambda _: Session(str(path)))
     assert {"fine", "ManifestError", "UntrustedKeyError"} <= seen
+
+
+# ---- probes
+
+
+def with_probe(change: Callable[[forge.Parts, dict[str, Any]], object], tolerance: float | None, path: Path) -> None:
+    """The artifact with a probe that is right, and then changed."""
+    parts = forge.base()
+    x = forge.FEED["x0"]
+    y = np.asarray(expected_of(parts, path.parent))
+    where = {"dtype": "f32", "dims": list(y.shape), "name": parts.manifest["outputs"][0]["name"]}
+    stated = {"file": None, "tolerance": None, "sha256": hashlib.sha256(y.tobytes()).hexdigest()}
+    parts.files["probe/x"] = x.tobytes()
+    parts.manifest["files"]["probe/x"] = {"role": "probe"}
+    if tolerance is not None:
+        stated = {"file": "probe/y", "tolerance": tolerance.hex(), "sha256": None}
+        parts.files["probe/y"] = y.tobytes()
+        parts.manifest["files"]["probe/y"] = {"role": "probe"}
+    given = {"name": "x0", "dtype": "f32", "dims": list(x.shape), "file": "probe/x"}
+    probe: dict[str, Any] = {"inputs": [given], "outputs": [{**where, **stated}]}
+    parts.manifest["validation"] = [probe]
+    change(parts, probe["outputs"][0])
+    parts.list_files()
+    forge.write_file(path, parts.members())
+
+
+def expected_of(parts: forge.Parts, folder: Path) -> np.ndarray:
+    path = folder / "plain.vit"
+    if not path.exists():
+        forge.write_file(path, parts.members())
+    return np.asarray(Session(str(path)).run(None, forge.FEED)[0])
+
+
+def moved(by: float, index: int = 0) -> Callable[[forge.Parts, dict[str, Any]], None]:
+    """One element of what is expected is another, in parts of the largest."""
+
+    def change(parts: forge.Parts, _: object) -> None:
+        y = np.frombuffer(parts.files["probe/y"], np.float32).copy()
+        y[index] += np.float32(by) * np.abs(y).max()
+        parts.files["probe/y"] = y.tobytes()
+
+    return change
+
+
+def other_weights(parts: forge.Parts, _: object) -> None:
+    data = bytearray(parts.files[forge.WEIGHTS])
+    data[100_001] ^= 1
+    parts.files[forge.WEIGHTS] = bytes(data)
+
+
+PROBES: dict[str, tuple[float | None, Callable[[forge.Parts, dict[str, Any]], object], str]] = {
+    "right": (0.0, lambda parts, output: None, "fine"),
+    "the digest is right": (None, lambda parts, output: None, "fine"),
+    "another digest": (None, lambda parts, output: output.update(sha256="ab" * 32), "ProbeError"),
+    "within": (1e-3, moved(5e-4), "fine"),
+    "beyond": (1e-3, moved(2e-3, 7), "ProbeError"),
+    "NaN expected": (1e3, moved(np.nan), "ProbeError"),
+    "infinity expected": (1e3, moved(np.inf), "ProbeError"),
+    "other weights": (0.0, other_weights, "IntegrityError"),
+    "negative tolerance": (-1.0, lambda parts, output: None, "ManifestError"),
+    "tolerance spelt otherwise": (0.5, lambda parts, output: output.update(tolerance="0x1p-1"), "ManifestError"),
+    "tolerance and digest": (0.5, lambda parts, output: output.update(sha256="ab" * 32), "ManifestError"),
+    "dims": (0.5, lambda parts, output: output.update(dims=[1, 1]), "ManifestError"),
+}
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_probes(name: str, parity: Parity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tolerance, change, error = PROBES[name]
+    path = tmp_path / "a.vit"
+    forge.write_trust(path)
+    monkeypatch.setenv("VITRIFY_TRUST_DIR", str(forge.trust_of(path)))
+    with_probe(change, tolerance, path)
+    cases = [str(path).encode()]
+    assert compare(parity("artifact", cases), cases, lambda case: Session(case.decode())) == {error}
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "i4", "u2"])
+def test_numbers_of_narrow_types(dtype: str, parity: Parity) -> None:
+    """Every code stands for the same number in both."""
+    carrier = np.dtype(BY_NAME[dtype].carrier)
+    codes = np.arange(1 << 8 * carrier.itemsize).astype(f"u{carrier.itemsize}").view(carrier)
+    found = np.array(parity("numbers", [dtype.encode() + b"\0" + codes.tobytes()])[:-1], float)
+    with np.errstate(all="ignore"):  # NaN that signal
+        expected = numbers(codes, dtype)
+    np.testing.assert_array_equal(found, expected)
