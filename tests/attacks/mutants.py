@@ -32,7 +32,7 @@ ROOT = Path(vitrify.__file__).parent
 PATHS = [*sorted(ROOT.glob("artifact/**/*.py")), *(ROOT / "runtime" / name for name in ("cpu.py", "native.py"))]
 SUITE = [
     "tests/attacks/test_attacks.py", "tests/attacks/test_races.py", "tests/artifact", "tests/origin/test_probes.py",
-    "tests/cli/test_trust_commands.py", "tests/runtime/test_cpu.py",
+    "tests/cli/test_trust_commands.py", "tests/cli/test_artifact_commands.py", "tests/runtime/test_cpu.py",
 ]  # fmt: skip
 QUICK = ["tests/attacks/test_attacks.py", "-k", "signatures or trust or policies"]
 SECONDS = 20  # a check whose absence makes a loop endless is missed as well

@@ -9,7 +9,7 @@ from typing import Any
 
 from vitrify.errors import SchemaError
 
-from .forge import WEIGHTS, Parts, dumps
+from .forge import PAYLOAD, WEIGHTS, Parts, dumps
 from .table import attack, changed
 
 _DISAGREE = "payload and manifest disagree"
@@ -41,6 +41,23 @@ attack("schemas/one-more-input", SchemaError, _DISAGREE, changed(lambda parts: p
     {"name": "b", "dtype": "f32", "dims": []})), stage="run", mapped=True)  # fmt: skip
 attack("schemas/no-output", SchemaError, _DISAGREE, changed(
     lambda parts: parts.manifest.update(outputs=[])), stage="run", mapped=True)  # fmt: skip
+def _another_library(source: str, name: str) -> Callable[[Path], None]:
+    """A plain library with one export, which is no payload's."""
+
+    def change(parts: Parts) -> None:
+        from tests.artifact.gate.libraries import EXPORTED, library
+
+        parts.files[PAYLOAD] = library("x86-64-v3", EXPORTED + source, ("-z", "noexecstack"))
+        parts.target["exports"] = [name]
+        parts.list_files()
+
+    return changed(change)
+
+
+attack("schemas/no-payload", SchemaError, "vt_payload is not in it", _another_library(
+    "int vt_other(int x) { return x; }", "vt_other"), stage="run", mapped=True)  # fmt: skip
+attack("schemas/another-table", SchemaError, "made for another runtime", _another_library(
+    "int vt_payload(int x) { return x; }", "vt_payload"), stage="run", mapped=True)  # fmt: skip
 attack("schemas/weights", SchemaError, "disagree on their size", changed(_fewer_weights), stage="run", mapped=True)
 attack("schemas/dim", SchemaError, _DISAGREE, _input(dims=["n", 60]), stage="run", mapped=True)
 attack("schemas/stride", SchemaError, _DISAGREE, _input(dims=[240, "n"]), stage="run", mapped=True)

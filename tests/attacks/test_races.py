@@ -18,7 +18,7 @@ from vitrify.artifact import folder as folders
 from vitrify.artifact import payload as payloads
 from vitrify.artifact.loading import Artifact, load_artifact
 from vitrify.artifact.weights import Weights
-from vitrify.errors import ArtifactError, ContainerError, IntegrityError, RaceError
+from vitrify.errors import ArtifactError, ContainerError, IntegrityError, PlatformError, RaceError
 from vitrify.runtime.session import Session
 
 from . import forge
@@ -372,6 +372,25 @@ def test_what_is_mapped_is_checked_to_be_what_was_hashed(place: Path, monkeypatc
 
     monkeypatch.setattr(Artifact, "payload", led_astray)
     with pytest.raises(RaceError, match="mapped another file"):
+        Session(artifact)
+
+
+def test_a_library_that_the_system_refuses(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its loader has against what passed the gate."""
+    parts = forge.base()
+    parts.files[PAYLOAD] = parts.files[PAYLOAD] + bytes(16)
+    parts.list_files()
+    forge.write_file(place, parts.members())
+    artifact = load_artifact(place)
+    plain = Artifact.payload
+
+    def elsewhere(self: Artifact, target: Any) -> Any:
+        made = plain(self, target)
+        made.location = str(place)
+        return made
+
+    monkeypatch.setattr(Artifact, "payload", elsewhere)
+    with pytest.raises(PlatformError, match="the system cannot load it"):
         Session(artifact)
 
 
