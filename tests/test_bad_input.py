@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,23 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
     for name in ("no\0name", "x" * 5000):
         with pytest.raises(vitrify.InvalidModelError, match="cannot be read"):
             vitrify.InferenceSession(name)
+
+
+def test_a_pipe_where_custom_ops_are_registered(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with registered("pipes::Same"), pytest.raises(vitrify.InvalidModelError, match="is not a regular file"):
+        vitrify.compile(tmp_path / "pipe")
+
+
+@contextmanager
+def registered(label: str) -> Iterator[None]:
+    """A custom op for as long as the block."""
+    domain, _, name = label.partition("::")
+    op = vitrify.custom_op(domain, name, infer=lambda x: x, reference=np.copy)
+    try:
+        yield
+    finally:
+        op.unregister()
 
 
 def test_everything_unsupported_at_once() -> None:

@@ -93,6 +93,8 @@ def custom_ops_of(model: object) -> list[tuple[str, int, str]]:
         domains = imported_domains(serialized(model))
     else:
         try:
+            if not os.path.isfile(model):  # opening a pipe would wait for a writer
+                return []
             with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 domains = imported_domains(data)
         except (OSError, ValueError):  # no such file, or an empty one, of which the digest says so
