@@ -22,6 +22,8 @@ example-cpp: $(VENV)/.demo $(VENV)/.libcrypto  ## the demo's model, run by a pro
 test: $(VENV)/.dev $(VENV)/.libcrypto  ## the tests that take seconds
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
+# Payloads of other platforms run as well where Debian's qemu-user-static, libc6-arm64-cross and wine64 are installed;
+# where they are not, their tests say so.
 test-all: $(VENV)/.all $(VENV)/.libcrypto  ## all tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --runslow
 
