@@ -87,6 +87,10 @@ for _name, _tag in {
     _case(f"tag-{_name}", "the dynamic table has", lambda e, t=_tag: e.put(e.tag(_COUNT), "Q", t))  # type: ignore[misc]
 _case("tag-twice", "twice", lambda e: e.put(e.tag(_COUNT), "Q", 10))
 _case("tag-missing", "lacks entries", lambda e: e.end_before(0x6FFFFEF5))
+_case("tags-after-the-end", "goes on after its end", lambda e: (
+    e.end_before(_COUNT), e.end_before(9), e.put(e.tag(0) + 16, "Q", 1)))  # fmt: skip
+_case("relocations-in-part", "described in part", lambda e: e.end_before(_COUNT))
+_case("two-stacks", "there twice", lambda e: e.put(e.segment(RELRO), "56B", *e.image[e.segment(STACK) :][:56]))
 for _name, _kind in {"interpreter": 3, "note": 4, "tls": 7, "eh-frame": 0x6474E550, "unknown": 0x60000001}.items():
     _case(f"segment-{_name}", "a segment that no payload has", lambda e, k=_kind: e.put(e.segment(RELRO), "I", k))  # type: ignore[misc]
 _case("writable-code", "writable and executable", lambda e: e.put(e.code() + 4, "I", 7))
