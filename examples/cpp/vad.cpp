@@ -16,7 +16,8 @@ constexpr std::int64_t rate = 16000, chunk = 512, context = 64;  // samples; eac
 
 std::uint32_t number(const std::string &data, std::size_t at, std::size_t bytes) {
     std::uint32_t value = 0;
-    for (std::size_t i = 0; i < bytes; i++) value |= static_cast<std::uint32_t>(static_cast<unsigned char>(data.at(at + i))) << 8 * i;
+    for (std::size_t i = 0; i < bytes; i++)
+        value |= static_cast<std::uint32_t>(static_cast<unsigned char>(data.at(at + i))) << 8 * i;
     return value;
 }
 
@@ -24,7 +25,8 @@ std::uint32_t number(const std::string &data, std::size_t at, std::size_t bytes)
 std::vector<float> read_recording(const std::string &path) {
     std::ifstream file(path, std::ios::binary);
     const std::string data((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    if (data.compare(0, 4, "RIFF") != 0 || data.size() < 12 || data.compare(8, 4, "WAVE") != 0) throw std::runtime_error(path + ": not a WAV");
+    if (data.compare(0, 4, "RIFF") != 0 || data.size() < 12 || data.compare(8, 4, "WAVE") != 0)
+        throw std::runtime_error(path + ": not a WAV");
     bool known = false;
     for (std::size_t at = 12; at + 8 <= data.size();) {
         const std::string name = data.substr(at, 4);
@@ -54,14 +56,17 @@ void stream(const vitrify::Session &session, const std::vector<float> &samples) 
     std::size_t chunks = 0;
     for (std::size_t at = 0; at + chunk <= samples.size(); at += chunk, chunks++) {
         std::copy(joined + chunk, joined + chunk + context, joined);
-        std::copy(samples.begin() + static_cast<std::ptrdiff_t>(at), samples.begin() + static_cast<std::ptrdiff_t>(at + chunk), joined + context);
+        std::copy(samples.begin() + static_cast<std::ptrdiff_t>(at),
+                  samples.begin() + static_cast<std::ptrdiff_t>(at + chunk), joined + context);
         const auto start = std::chrono::steady_clock::now();
         std::vector<vitrify::Tensor> outputs = session.run({{"input", input}, {"state", state}, {"sr", sample_rate}});
         spent += std::chrono::steady_clock::now() - start;
         std::printf("%.9g\n", static_cast<double>(*outputs[0].data<float>()));
         state = outputs[1];
     }
-    if (chunks) std::fprintf(stderr, "%zu chunks, %.1f us each\n", chunks, static_cast<double>(spent.count()) / 1e3 / static_cast<double>(chunks));
+    if (chunks)
+        std::fprintf(stderr, "%zu chunks, %.1f us each\n", chunks,
+                     static_cast<double>(spent.count()) / 1e3 / static_cast<double>(chunks));
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ int artifact_open(const char *path, int threads, Opened *opened, char *message, 
     }
 }
 
-void artifact_close(void *owner) { delete static_cast<vitrify::Session *>(owner); }
-
+void artifact_close(void *owner) {
+    delete static_cast<vitrify::Session *>(owner);
+}
 }

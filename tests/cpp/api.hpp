@@ -54,7 +54,8 @@ inline void borrowed(const vitrify::Session &session) {
     expect(named.size() == 1 && named.at("y").dims() == vitrify::Dims({3, 3}), "outputs by name");
     char *const odd = reinterpret_cast<char *>(values) + 2;
     expect_error<vitrify::InvalidArgumentError>(
-        [&] { session.run({{"x", vitrify::Tensor::borrow(vitrify::DType::f32, {3, 4}, odd)}}); }, "aligned to its elements");
+        [&] { session.run({{"x", vitrify::Tensor::borrow(vitrify::DType::f32, {3, 4}, odd)}}); },
+        "aligned to its elements");
 }
 
 inline std::vector<float> result(const vitrify::Session &session) {
@@ -70,7 +71,8 @@ inline void lives(const std::string &path) {
     std::atomic<int> wrong{0};
     for (int i = 0; i < 8; i++) {
         threads.emplace_back([&] {
-            for (int round = 0; round < 5; round++) wrong += result(vitrify::Session(vitrify::load(path), 2)) != expected;
+            for (int round = 0; round < 5; round++)
+                wrong += result(vitrify::Session(vitrify::load(path), 2)) != expected;
         });
     }
     for (std::thread &thread : threads) thread.join();
@@ -102,7 +104,8 @@ inline void errors(const std::string &path) {
         expect(copy.code() == 11 && std::string(copy.name()) == "ContainerError", "class and status");
         expect(copy.path() == path + ".none" && copy.hint() == "check the path", "path and hint");
     }
-    expect_error<vitrify::InvalidArgumentError>([&] { vitrify::Session(vitrify::load(path), -1); }, "expected 0 to 1024");
+    expect_error<vitrify::InvalidArgumentError>([&] { vitrify::Session(vitrify::load(path), -1); },
+                                                "expected 0 to 1024");
     vitrify::LoadOptions elsewhere;
     elsewhere.trust_directory = "/nonexistent";
     expect_error<vitrify::UntrustedKeyError>([&] { vitrify::load(path, elsewhere); }, "too few trusted keys");

@@ -23,6 +23,7 @@ namespace {
 
 struct Arguments {
     std::string stage, path, feed, digest, kind;
+    bool has_digest = false;
     int threads = 0, callers = 1, rounds = 1;
     vitrify::SessionOptions options;
 };
@@ -35,7 +36,7 @@ Arguments parse(int count, char **values) {
     for (int i = 3; i + 1 < count; i += 2) {
         const std::string name = values[i], value = values[i + 1];
         if (name == "--feed") a.feed = value;
-        else if (name == "--digest") a.digest = value;
+        else if (name == "--digest") a.digest = value, a.has_digest = true;
         else if (name == "--kind") a.kind = value;
         else if (name == "--threads") a.options.threads = std::stoi(value);
         else if (name == "--callers") a.callers = std::stoi(value);
@@ -152,7 +153,7 @@ int main(int count, char **values) {
             return 0;
         }
         vitrify::LoadOptions options;
-        options.require_digest = a.digest;
+        if (a.has_digest) options.require_digest = a.digest;
         const vitrify::Artifact artifact = vitrify::load(a.path, options);
         if (a.stage == "verify") artifact.verify();
         if (a.stage == "run") run(a, artifact);

@@ -218,6 +218,8 @@ def test_another_digest_is_refused(sanitized: Loader, tmp_path: Path) -> None:
     assert sanitized("digest", path).stdout.strip() == digest
     assert sanitized("load", path, "--digest", digest).returncode == 0
     assert sanitized("load", path, "--digest", "0" * 64).returncode == 13
+    for wrong in ("", "0" * 63, "G" * 64):  # one that is empty would let any artifact pass
+        assert sanitized("load", path, "--digest", wrong).returncode == 1
 
 
 def test_releases_are_remembered_for_both(sanitized: Loader, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@
 namespace vitrify {
 
 struct LoadOptions {
-    std::string trust_directory;  // of another policy than this user's
-    std::string require_digest;   // SHA-256 of the only manifest that will do
+    std::optional<std::string> trust_directory;     // of another policy than this user's
+    std::optional<std::string> require_digest;      // SHA-256 of the only manifest that will do
     std::function<void(const std::string &)> warn;  // default: a line on stderr
 };
 
@@ -108,7 +108,9 @@ class Artifact {
         }
     }
 
-    std::string file(const std::string &name) const { return read(*held_->source, name, held_->manifest.files.at(name)); }
+    std::string file(const std::string &name) const {
+        return read(*held_->source, name, held_->manifest.files.at(name));
+    }
 
     std::unique_ptr<detail::Payload> payload(const Target &target) const {
         auto found = std::make_unique<detail::Payload>(held_->source->locate(target.payload),
@@ -137,14 +139,16 @@ class Artifact {
             if (name != "manifest.json" && name != "signature.json" && !manifest.files.count(name)) extra += " " + name;
         }
         if (!missing.empty() || !extra.empty()) {
-            throw IntegrityError("the files are not those of the manifest", source.path(), "",
-                                 "missing" + (missing.empty() ? " none" : missing) + ", unlisted" + (extra.empty() ? " none" : extra),
-                                 detail::damaged);
+            throw IntegrityError(
+                "the files are not those of the manifest", source.path(), "",
+                "missing" + (missing.empty() ? " none" : missing) + ", unlisted" + (extra.empty() ? " none" : extra),
+                detail::damaged);
         }
         for (const auto &[name, entry] : manifest.files) {
             check_size(source, name, entry);
             if (source.keeps_checksums() && source.entries().at(name).crc32 != entry.crc32) {
-                throw ContainerError(name + ": the archive's checksum is not the manifest's", source.path(), "", "", detail::damaged);
+                throw ContainerError(name + ": the archive's checksum is not the manifest's", source.path(), "", "",
+                                     detail::damaged);
             }
         }
     }
@@ -157,24 +161,27 @@ class Artifact {
                 if (entry.role == role) found = entry.sha256;
             }
             if (found != *stated) {
-                throw SignatureError(std::string("the signature speaks of another ") + role, "", stated->value_or("none"),
-                                     found.value_or("none"), detail::damaged);
+                throw SignatureError(std::string("the signature speaks of another ") + role, "",
+                                     stated->value_or("none"), found.value_or("none"), detail::damaged);
             }
         }
     }
 
-    static Verdict judge(const std::optional<Seal> &seal, const std::optional<detail::Signed> &envelope, const detail::Store &store) {
+    static Verdict judge(const std::optional<Seal> &seal, const std::optional<detail::Signed> &envelope,
+                         const detail::Store &store) {
         const detail::Policy policy = store.policy();
         Verdict verdict;
         if (!seal || !envelope) {
             if (policy.development) return verdict;
-            throw UnsignedError("nobody signed this artifact", "", "", "",
-                                "sign it: vitrify sign ARTIFACT; or, to develop, allow it: vitrify trust development on");
+            throw UnsignedError(
+                "nobody signed this artifact", "", "", "",
+                "sign it: vitrify sign ARTIFACT; or, to develop, allow it: vitrify trust development on");
         }
         verdict.state = store.state();
         verdict.now = detail::Store::now(policy, verdict.state);
         const auto highest = verdict.state.releases.find(seal->product);
-        verdict.signers = policy.accept(*seal, *envelope, verdict.now, highest == verdict.state.releases.end() ? 0 : highest->second);
+        verdict.signers =
+            policy.accept(*seal, *envelope, verdict.now, highest == verdict.state.releases.end() ? 0 : highest->second);
         return verdict;
     }
 
@@ -183,7 +190,8 @@ class Artifact {
         if (held.seal) {
             store.note(verdict.state, verdict.now, held.seal->product, held.seal->release);
         } else {
-            store.warn()(held.source->path() + " is not signed, and the policy is one for development: anybody may have made it");
+            store.warn()(held.source->path() +
+                         " is not signed, and the policy is one for development: anybody may have made it");
         }
     }
 
@@ -193,11 +201,25 @@ class Artifact {
         }
     }
 
+    // An empty text is refused, too: it comes of a variable that was not set, and would let any artifact pass.
+    static void check_options(const LoadOptions &options) {
+        const auto &digest = options.require_digest;
+        if (digest && (digest->size() != 64 || !detail::is_hex(*digest))) {
+            throw InvalidArgumentError("require_digest", "", "64 lower-case hexadecimal digits",
+                                       detail::shortened(*digest));
+        }
+        if (options.trust_directory && options.trust_directory->empty()) {
+            throw InvalidArgumentError("trust_directory", "", "a path", "an empty text");
+        }
+    }
+
     static std::shared_ptr<Held> open(const std::string &path, const LoadOptions &options) {
+        check_options(options);
         auto held = std::make_shared<Held>();
         held->source = detail::open_source(path);
         detail::Source &source = *held->source;
-        if (!source.has("manifest.json")) throw ContainerError("not an artifact: there is no manifest.json in it", path);
+        if (!source.has("manifest.json"))
+            throw ContainerError("not an artifact: there is no manifest.json in it", path);
         std::optional<detail::Signed> envelope;
         std::string stored;
         if (source.has("signature.json")) {
@@ -208,15 +230,16 @@ class Artifact {
         const std::string encoded = source.read("manifest.json", detail::document_bytes);
         held->digest = detail::sha256_hex(encoded);
         if (held->seal && held->seal->manifest != held->digest) {
-            throw SignatureError("the signature is that of another manifest", path, held->seal->manifest, held->digest, detail::damaged);
+            throw SignatureError("the signature is that of another manifest", path, held->seal->manifest, held->digest,
+                                 detail::damaged);
         }
-        if (!options.require_digest.empty() && held->digest != options.require_digest) {
-            throw IntegrityError("this is another artifact", path, options.require_digest, held->digest);
+        if (options.require_digest && held->digest != *options.require_digest) {
+            throw IntegrityError("this is another artifact", path, *options.require_digest, held->digest);
         }
         const detail::Warn warn = options.warn ? options.warn : [](const std::string &text) {
             std::fprintf(stderr, "vitrify: warning: %s\n", text.c_str());
         };
-        const detail::Store store(options.trust_directory, warn);
+        const detail::Store store(options.trust_directory.value_or(""), warn);
         const Verdict verdict = judge(held->seal, envelope, store);
         check_sum(source, "manifest.json", encoded);
         if (envelope) check_sum(source, "signature.json", stored);

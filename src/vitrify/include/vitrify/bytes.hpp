@@ -45,10 +45,12 @@ class Descriptor {
     int fd_ = -1;
 };
 
-inline std::string system_message() { return std::strerror(errno); }
+inline std::string system_message() {
+    return std::strerror(errno);
+}
 
 inline struct stat status_of(int fd, const std::string &path) {
-    struct stat found {};
+    struct stat found{};
     if (::fstat(fd, &found)) throw ContainerError("cannot be examined: " + system_message(), path);
     return found;
 }
@@ -82,7 +84,8 @@ template <class T>
 T little(std::string_view data, std::size_t at) {
     T value = 0;
     for (std::size_t i = 0; i < sizeof(T); i++) {
-        value = static_cast<T>(value | static_cast<T>(static_cast<T>(static_cast<unsigned char>(data[at + i])) << 8 * i));
+        value =
+            static_cast<T>(value | static_cast<T>(static_cast<T>(static_cast<unsigned char>(data[at + i])) << 8 * i));
     }
     return value;
 }
@@ -123,8 +126,9 @@ inline bool is_hex(std::string_view text) {
 
 inline std::string base64(std::string_view data) {
     std::string text((data.size() + 2) / 3 * 4 + 1, '\0');
-    const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char *>(text.data()),
-                                     reinterpret_cast<const unsigned char *>(data.data()), static_cast<int>(data.size()));
+    const int size =
+        EVP_EncodeBlock(reinterpret_cast<unsigned char *>(text.data()),
+                        reinterpret_cast<const unsigned char *>(data.data()), static_cast<int>(data.size()));
     text.resize(static_cast<std::size_t>(size));
     return text;
 }
@@ -190,7 +194,9 @@ inline std::string sha256(std::string_view data) {
     return hash.digest();
 }
 
-inline std::string sha256_hex(std::string_view data) { return hex(sha256(data)); }
+inline std::string sha256_hex(std::string_view data) {
+    return hex(sha256(data));
+}
 
 // At most a few words of what came, for messages.
 inline std::string shortened(std::string_view text) {

@@ -69,7 +69,7 @@ inline void check_place(const std::string &path) {
     while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
     const std::size_t slash = whole.find_last_of('/');
     const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : whole.substr(0, slash);
-    struct stat found {};
+    struct stat found{};
     if (::stat(folder.c_str(), &found)) throw ContainerError("cannot be opened: " + system_message(), folder);
     check_writers(found, folder);
 }
@@ -318,7 +318,7 @@ class Folder : public Source {
             const std::string last = item->d_name;
             if (last == "." || last == "..") continue;
             const std::string name = prefix + last;
-            struct stat found {};
+            struct stat found{};
             if (::fstatat(folder, last.c_str(), &found, AT_SYMLINK_NOFOLLOW)) {
                 if (errno == ENOENT) throw RaceError("a file went while the directory was read", member_path(name));
                 throw ContainerError("cannot be examined: " + system_message(), member_path(name));
@@ -342,12 +342,12 @@ class Folder : public Source {
 };
 
 inline std::unique_ptr<Source> open_source(const std::string &path) {
-    struct stat found {};
+    struct stat found{};
     if (::stat(path.c_str(), &found)) {
         throw ContainerError("cannot be opened: " + system_message(), path, "", "", "check the path");
     }
     if (!S_ISDIR(found.st_mode)) return std::make_unique<Archive>(path);
-    struct stat manifest {};
+    struct stat manifest{};
     if (::lstat((path + "/manifest.json").c_str(), &manifest)) {
         throw ContainerError("not an artifact: there is no manifest.json in it", path);
     }

@@ -63,7 +63,9 @@ inline Signed open_envelope(std::string_view encoded, const std::string &kind) {
     return result;
 }
 
-inline std::string key_id(std::string_view key) { return sha256_hex(key); }
+inline std::string key_id(std::string_view key) {
+    return sha256_hex(key);
+}
 
 // The 32 bytes, where they are a public key in its one encoding and of a large order; else UntrustedKeyError.
 inline const std::string &check_public(const std::string &key) {

@@ -45,7 +45,7 @@ class Error : public std::exception {
     };
 
     static std::string written(const std::string &message, const std::string &path, const std::string &expected,
-                            const std::string &actual, const std::string &hint) {
+                               const std::string &actual, const std::string &hint) {
         std::string all = path.empty() ? message : path + ": " + message;
         if (!expected.empty()) all += "; expected " + expected;
         if (!actual.empty()) all += "; got " + actual;
@@ -56,19 +56,18 @@ class Error : public std::exception {
     std::shared_ptr<const Notes> notes_;  // shared, so that copies of an exception cannot throw
 };
 
-#define VITRIFY_ERROR(Name, Base, status)                                                                        \
-    class Name : public Base {                                                                                   \
-     public:                                                                                                     \
-        explicit Name(const std::string &message, std::string path = {}, std::string expected = {},              \
-                      std::string actual = {}, std::string hint = {})                                            \
-            : Name(status, #Name, message, std::move(path), std::move(expected), std::move(actual),              \
-                   std::move(hint)) {}                                                                           \
-                                                                                                                 \
-     protected:                                                                                                  \
-        Name(int code, const char *name, const std::string &message, std::string path, std::string expected,     \
-             std::string actual, std::string hint)                                                               \
-            : Base(code, name, message, std::move(path), std::move(expected), std::move(actual),                 \
-                   std::move(hint)) {}                                                                           \
+#define VITRIFY_ERROR(Name, Base, status)                                                                              \
+    class Name : public Base {                                                                                         \
+     public:                                                                                                           \
+        explicit Name(const std::string &message, std::string path = {}, std::string expected = {},                    \
+                      std::string actual = {}, std::string hint = {})                                                  \
+            : Name(status, #Name, message, std::move(path), std::move(expected), std::move(actual), std::move(hint)) { \
+        }                                                                                                              \
+                                                                                                                       \
+     protected:                                                                                                        \
+        Name(int code, const char *name, const std::string &message, std::string path, std::string expected,           \
+             std::string actual, std::string hint)                                                                     \
+            : Base(code, name, message, std::move(path), std::move(expected), std::move(actual), std::move(hint)) {}   \
     }
 
 // An artifact that is damaged, incomplete, not trusted, or not for this machine.

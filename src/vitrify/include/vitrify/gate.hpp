@@ -14,6 +14,8 @@
 
 namespace vitrify::detail {
 
+inline constexpr std::string_view elf_magic("\177ELF", 4);
+
 class ElfGate {
  public:
     ElfGate(std::string_view data, std::string architecture, std::string path)
@@ -37,8 +39,17 @@ class ElfGate {
     enum : std::uint32_t { X = 1, W = 2, R = 4 };
     enum : std::uint32_t { LOAD = 1, TABLE = 2, HEADERS = 6, STACK = 0x6474e551, RELRO = 0x6474e552 };
     enum : std::uint64_t {
-        HASH = 4, STRTAB = 5, SYMTAB = 6, RELA = 7, RELASZ = 8, RELAENT = 9, STRSZ = 10, SYMENT = 11, FLAGS = 30,
-        GNU_HASH = 0x6ffffef5, RELACOUNT = 0x6ffffff9
+        HASH = 4,
+        STRTAB = 5,
+        SYMTAB = 6,
+        RELA = 7,
+        RELASZ = 8,
+        RELAENT = 9,
+        STRSZ = 10,
+        SYMENT = 11,
+        FLAGS = 30,
+        GNU_HASH = 0x6ffffef5,
+        RELACOUNT = 0x6ffffff9
     };
     static constexpr std::uint64_t max_symbols = 4096, max_tags = 64, max_address = std::uint64_t{1} << 32;
     static constexpr std::size_t max_segments = 16, longest_name = 256;
@@ -85,7 +96,7 @@ class ElfGate {
     // The number of program headers.
     std::size_t header() const {
         bound(0, 64, "the ELF header");
-        require(data_.substr(0, 4) == std::string_view("\x7f" "ELF", 4), "the ELF magic number");
+        require(data_.substr(0, 4) == elf_magic, "the ELF magic number");
         const auto byte = [&](std::uint64_t i) { return at<std::uint8_t>(i); };
         if (byte(4) != 2 || byte(5) != 1) {
             throw elsewhere("the library is of another class", "64 bits, little-endian", byte(4));
@@ -119,11 +130,12 @@ class ElfGate {
         std::set<std::uint32_t> once;
         for (std::size_t i = 0; i < count; i++) {
             const std::uint64_t o = 64 + 56 * i;
-            const Segment s{at<std::uint32_t>(o), at<std::uint32_t>(o + 4), at<std::uint64_t>(o + 8),
+            const Segment s{at<std::uint32_t>(o),      at<std::uint32_t>(o + 4),  at<std::uint64_t>(o + 8),
                             at<std::uint64_t>(o + 16), at<std::uint64_t>(o + 24), at<std::uint64_t>(o + 32),
                             at<std::uint64_t>(o + 40), at<std::uint64_t>(o + 48)};
             if (s.type != LOAD && s.type != TABLE && s.type != HEADERS && s.type != STACK && s.type != RELRO) {
-                throw refused("a segment that no payload has", "LOAD, DYNAMIC, PHDR, GNU_STACK, GNU_RELRO", segment_name(s.type));
+                throw refused("a segment that no payload has", "LOAD, DYNAMIC, PHDR, GNU_STACK, GNU_RELRO",
+                              segment_name(s.type));
             }
             if (s.flags & ~std::uint32_t{R | W | X} || (s.physical != s.address && s.physical != 0)) {
                 throw refused("a segment's flags or physical address");
@@ -186,8 +198,8 @@ class ElfGate {
     void special() const {
         for (const Segment &s : segments_) {
             if (s.type == STACK) {
-                require(s.flags == (R | W) && !s.offset && !s.address && !s.physical && !s.file_size && !s.memory_size &&
-                            !s.alignment,
+                require(s.flags == (R | W) && !s.offset && !s.address && !s.physical && !s.file_size &&
+                            !s.memory_size && !s.alignment,
                         "the stack's segment (6: not executable)");
             }
             if (s.type == HEADERS) {
@@ -239,13 +251,15 @@ class ElfGate {
         bound(place.offset, place.file_size, "the dynamic table");
         bool ended = false;
         for (std::uint64_t i = 0; i < count; i++) {
-            const auto tag = at<std::uint64_t>(place.offset + 16 * i), value = at<std::uint64_t>(place.offset + 16 * i + 8);
+            const auto tag = at<std::uint64_t>(place.offset + 16 * i),
+                       value = at<std::uint64_t>(place.offset + 16 * i + 8);
             if (ended && (tag || value)) throw refused("the dynamic table goes on after its end");
             if (!tag && !value) {
                 ended = true;
                 continue;
             }
-            if (tag == FLAGS && value & 4) throw refused("the dynamic table has FLAGS with TEXTREL (code written at load)");
+            if (tag == FLAGS && value & 4)
+                throw refused("the dynamic table has FLAGS with TEXTREL (code written at load)");
             if (!known_tag(tag)) throw refused("the dynamic table has " + tag_name(tag), "nothing but tables");
             if (!tables_.emplace(tag, value).second) throw refused("the dynamic table has " + tag_name(tag) + " twice");
         }
@@ -261,15 +275,30 @@ class ElfGate {
     }
 
     static std::string tag_name(std::uint64_t tag) {
-        static const std::map<std::uint64_t, const char *> names{
-            {1, "NEEDED (another library)"}, {HASH, "HASH"}, {STRTAB, "STRTAB"}, {SYMTAB, "SYMTAB"}, {RELA, "RELA"},
-            {RELASZ, "RELASZ"}, {RELAENT, "RELAENT"}, {STRSZ, "STRSZ"}, {SYMENT, "SYMENT"},
-            {12, "INIT (code run at load)"}, {13, "FINI (code run at unload)"}, {15, "RPATH (a path to search)"},
-            {22, "TEXTREL (code written at load)"}, {23, "JMPREL"}, {25, "INIT_ARRAY (code run at load)"},
-            {26, "FINI_ARRAY (code run at unload)"}, {29, "RUNPATH (a path to search)"},
-            {32, "PREINIT_ARRAY (code run at load)"}, {GNU_HASH, "GNU_HASH"}, {RELACOUNT, "RELACOUNT"},
-            {0x6ffffefb, "DEPAUDIT (another library)"}, {0x6ffffefc, "AUDIT (another library)"},
-            {0x7ffffffd, "AUXILIARY (another library)"}, {0x7fffffff, "FILTER (another library)"}};
+        static const std::map<std::uint64_t, const char *> names{{1, "NEEDED (another library)"},
+                                                                 {HASH, "HASH"},
+                                                                 {STRTAB, "STRTAB"},
+                                                                 {SYMTAB, "SYMTAB"},
+                                                                 {RELA, "RELA"},
+                                                                 {RELASZ, "RELASZ"},
+                                                                 {RELAENT, "RELAENT"},
+                                                                 {STRSZ, "STRSZ"},
+                                                                 {SYMENT, "SYMENT"},
+                                                                 {12, "INIT (code run at load)"},
+                                                                 {13, "FINI (code run at unload)"},
+                                                                 {15, "RPATH (a path to search)"},
+                                                                 {22, "TEXTREL (code written at load)"},
+                                                                 {23, "JMPREL"},
+                                                                 {25, "INIT_ARRAY (code run at load)"},
+                                                                 {26, "FINI_ARRAY (code run at unload)"},
+                                                                 {29, "RUNPATH (a path to search)"},
+                                                                 {32, "PREINIT_ARRAY (code run at load)"},
+                                                                 {GNU_HASH, "GNU_HASH"},
+                                                                 {RELACOUNT, "RELACOUNT"},
+                                                                 {0x6ffffefb, "DEPAUDIT (another library)"},
+                                                                 {0x6ffffefc, "AUDIT (another library)"},
+                                                                 {0x7ffffffd, "AUXILIARY (another library)"},
+                                                                 {0x7fffffff, "FILTER (another library)"}};
         const auto found = names.find(tag);
         return found == names.end() ? "tag " + std::to_string(tag) : found->second;
     }
@@ -297,7 +326,8 @@ class ElfGate {
         const std::uint64_t place = constant(tables_[SYMTAB], count * 24, "the symbols' table");
         bound(place, count * 24, "the symbols' table");
         bound(strings, size, "the names' table");
-        require(data_.substr(static_cast<std::size_t>(place), 24).find_first_not_of('\0') == data_.npos, "the null symbol");
+        require(data_.substr(static_cast<std::size_t>(place), 24).find_first_not_of('\0') == data_.npos,
+                "the null symbol");
         require(!at<std::uint8_t>(strings) && !at<std::uint8_t>(strings + size - 1), "the ends of the names' table");
         names_ = {""};
         for (std::uint64_t i = 1; i < count; i++) {
@@ -339,7 +369,8 @@ class ElfGate {
     void hash() {
         const std::uint64_t place = constant(tables_[HASH], 8, "HASH"), count = names_.size();
         const std::uint64_t buckets = at<std::uint32_t>(place);
-        if (!buckets || buckets > max_symbols) throw refused("the number of HASH buckets", "1 to 4096", std::to_string(buckets));
+        if (!buckets || buckets > max_symbols)
+            throw refused("the number of HASH buckets", "1 to 4096", std::to_string(buckets));
         constant(tables_[HASH], 8 + 4 * (buckets + count), "HASH");
         const std::vector<std::uint32_t> all = words(place + 8, buckets + count, "HASH");
         std::set<std::uint32_t> seen;
@@ -350,7 +381,8 @@ class ElfGate {
                 }
             }
         }
-        require(all[buckets] == 0 && seen.size() == count - 1, "the null symbol's chain and the number of symbols in HASH");
+        require(all[buckets] == 0 && seen.size() == count - 1,
+                "the null symbol's chain and the number of symbols in HASH");
     }
 
     // GNU_HASH, which glibc looks names up in: the same symbols as SYMTAB's, and no others.
@@ -413,7 +445,8 @@ class ElfGate {
             }
             fits = fits && (target + 8 <= table.address || target >= table.end());
             if (!fits) throw refused("a relocation is not in data", "", std::to_string(target));
-            if (value > loads_.back().end()) throw refused("a relocation points out of the library", "", std::to_string(value));
+            if (value > loads_.back().end())
+                throw refused("a relocation points out of the library", "", std::to_string(value));
         }
     }
 
@@ -429,11 +462,12 @@ class ElfGate {
 inline void examine_library(std::string_view image, const std::string &os, const std::string &architecture,
                             const std::vector<std::string> &exports, const std::string &path) {
     std::string found;
-    if (image.substr(0, 4) == std::string_view("\x7f" "ELF", 4)) found = "ELF";
+    if (image.substr(0, 4) == elf_magic) found = "ELF";
     if (image.substr(0, 4) == "\xcf\xfa\xed\xfe" || image.substr(0, 4) == "\xca\xfe\xba\xbe") found = "Mach-O";
     if (image.substr(0, 2) == "MZ") found = "PE";
     if (os != "linux") {
-        throw PlatformError("the library is not for this system", path, "linux", os + (found.empty() ? "" : ", " + found));
+        throw PlatformError("the library is not for this system", path, "linux",
+                            os + (found.empty() ? "" : ", " + found));
     }
     if (found != "ELF" && !found.empty()) {
         throw PlatformError("the library is for another system than the manifest says", path, "ELF", found);

@@ -44,7 +44,8 @@ class LeakScanner {
             std::size_t i = 0;
             const std::string_view whole(name);
             const auto same = [&](char c) {
-                return byte(at + i * width) == static_cast<unsigned char>(c) && (width == 1 || byte(at + i * width + 1) == 0);
+                return byte(at + i * width) == static_cast<unsigned char>(c) &&
+                       (width == 1 || byte(at + i * width + 1) == 0);
             };
             while (i < whole.size() && same(whole[i])) i++;
             if (i == whole.size() && same('/')) return (i + 1) * width;

@@ -57,7 +57,8 @@ inline std::set<std::string> cpu_features() {
     // asm/hwcap.h of Linux for arm64: bits of AT_HWCAP and AT_HWCAP2
     const unsigned long one = ::getauxval(AT_HWCAP), two = ::getauxval(AT_HWCAP2);
     std::set<std::string> found;
-    for (const auto &[name, bit] : {std::pair{"asimd", 1}, std::pair{"asimdhp", 10}, std::pair{"asimddp", 20}, std::pair{"sve", 22}}) {
+    for (const auto &[name, bit] :
+         {std::pair{"asimd", 1}, std::pair{"asimdhp", 10}, std::pair{"asimddp", 20}, std::pair{"sve", 22}}) {
         if (one >> bit & 1) found.insert(name);
     }
     for (const auto &[name, bit] : {std::pair{"sve2", 1}, std::pair{"i8mm", 13}, std::pair{"bf16", 14}}) {
@@ -81,7 +82,8 @@ inline bool request_amx() {
 inline std::string missing_features(const Target &target, const std::set<std::string> &here) {
     for (const TargetRow &row : targets) {
         if (target.target != row.name) continue;
-        if (target.os != "linux" || target.architecture != architecture) return target.os + " on " + target.architecture;
+        if (target.os != "linux" || target.architecture != architecture)
+            return target.os + " on " + target.architecture;
         std::set<std::string> needs = split_words(row.features);
         needs.insert(target.features.begin(), target.features.end());
         std::string missing;
@@ -118,7 +120,8 @@ inline const Target &choose_target(const std::vector<Target> &given, const std::
         }
     }
     if (!best) {
-        throw PlatformError("no target of the artifact runs on this CPU", path, problems, "", "compile the model for this CPU's target");
+        throw PlatformError("no target of the artifact runs on this CPU", path, problems, "",
+                            "compile the model for this CPU's target");
     }
     return *best;
 }
@@ -150,7 +153,8 @@ inline double cgroup_quota() {
         const std::string controllers = line.substr(one + 1, two - one - 1);
         std::vector<std::string> mounts;
         if (controllers.empty()) mounts = {""};
-        if (("," + controllers + ",").find(",cpu,") != std::string::npos) mounts = {"/cpu", "/cpu,cpuacct", "/" + controllers};
+        if (("," + controllers + ",").find(",cpu,") != std::string::npos)
+            mounts = {"/cpu", "/cpu,cpuacct", "/" + controllers};
         for (const std::string &mount : mounts) {
             for (std::string group = line.substr(two + 1);; group.erase(group.find_last_of('/'))) {
                 const std::string level = "/sys/fs/cgroup" + mount + group + "/";
@@ -177,7 +181,8 @@ inline int default_threads() {
     std::set<std::string> cores;
     for (const int cpu : affinity()) {
         const std::string name = std::to_string(cpu);
-        const std::string siblings = first_line("/sys/devices/system/cpu/cpu" + name + "/topology/thread_siblings_list");
+        const std::string siblings =
+            first_line("/sys/devices/system/cpu/cpu" + name + "/topology/thread_siblings_list");
         cores.insert(siblings.empty() ? name : siblings);
     }
     return std::min(available_cpus(), static_cast<int>(cores.size()));

@@ -71,8 +71,8 @@ struct Manifest {
     std::vector<Probe> validation;
     std::map<std::string, FileEntry> files;
     std::vector<Node> nodes;
-    bool has_host = false;                 // strings, sequences, maps: what sessions do in Python
-    std::vector<std::string> python_ops;   // custom ops that run in Python
+    bool has_host = false;                // strings, sequences, maps: what sessions do in Python
+    std::vector<std::string> python_ops;  // custom ops that run in Python
 };
 
 namespace detail {
@@ -117,7 +117,9 @@ inline std::string as_file_name(const Json &value, const std::string &where) {
     return checked_file_name(as_text(value, where), where);
 }
 
-inline std::string copied_text(const Json &value, const std::string &where) { return as_text(value, where); }
+inline std::string copied_text(const Json &value, const std::string &where) {
+    return as_text(value, where);
+}
 
 inline Port as_port(const Json &value, const std::string &where) {
     const Record r(value, where, {"dims", "dtype", "name"});
@@ -157,9 +159,15 @@ inline FileEntry as_file(const Json &value, const std::string &where) {
     return entry;
 }
 
-inline bool check_text(const Json &value, const std::string &where) { return !as_text(value, where).empty(); }
-inline std::int64_t read_count(const Json &value, const std::string &where) { return as_count(value, where); }
-inline std::int64_t read_integer(const Json &value, const std::string &where) { return as_integer(value, where); }
+inline bool check_text(const Json &value, const std::string &where) {
+    return !as_text(value, where).empty();
+}
+inline std::int64_t read_count(const Json &value, const std::string &where) {
+    return as_count(value, where);
+}
+inline std::int64_t read_integer(const Json &value, const std::string &where) {
+    return as_integer(value, where);
+}
 
 // A float as Python's float.fromhex reads it.
 inline bool is_hex_float(std::string_view text) {
@@ -171,13 +179,15 @@ inline bool is_hex_float(std::string_view text) {
     };
     const auto count = [&](std::string_view set) {
         const std::size_t start = at;
-        while (skip(set)) {}
+        while (skip(set)) {
+        }
         return at - start;
     };
     count(" \t\n\r\f\v");
     skip("+-");
     std::string rest(text.substr(at));
-    while (!rest.empty() && std::string_view(" \t\n\r\f\v").find(rest.back()) != std::string_view::npos) rest.pop_back();
+    while (!rest.empty() && std::string_view(" \t\n\r\f\v").find(rest.back()) != std::string_view::npos)
+        rest.pop_back();
     for (char &c : rest) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
     if (rest == "inf" || rest == "infinity" || rest == "nan") return true;
     text = rest;
@@ -189,7 +199,8 @@ inline bool is_hex_float(std::string_view text) {
         skip("+-");
         if (!count("0123456789")) return false;
     }
-    return at == text.size() && std::isfinite(std::strtod(((rest.compare(0, 2, "0x") ? "0x" : "") + rest).c_str(), nullptr));
+    return at == text.size() &&
+           std::isfinite(std::strtod(((rest.compare(0, 2, "0x") ? "0x" : "") + rest).c_str(), nullptr));
 }
 
 // ---- probes
@@ -220,8 +231,8 @@ inline ProbeArray as_awaited(const Json &value, const std::string &where) {
         return v.text;
     };
     const auto digest = [](const Json &v, const std::string &w) { return as_digest(v, w); };
-    return {r.text("name"), as_dtype(r["dtype"], r.where("dtype")), r.list("dims", read_count), r.optional("file", name),
-            r.optional("tolerance", as_tolerance), r.optional("sha256", digest)};
+    return {r.text("name"),           as_dtype(r["dtype"], r.where("dtype")), r.list("dims", read_count),
+            r.optional("file", name), r.optional("tolerance", as_tolerance),  r.optional("sha256", digest)};
 }
 
 inline Probe as_probe(const Json &value, const std::string &where) {
@@ -253,7 +264,8 @@ inline void check_probe_arrays(const std::vector<ProbeArray> &arrays, const std:
             fits = !stated || *stated == array.dims[axis];
         }
         if (!fits) throw refusal(where, "arrays of the types and dims that are declared", shortened(array.name));
-        if (outputs && (array.file.has_value() != array.tolerance.has_value() || array.file.has_value() == array.sha256.has_value())) {
+        if (outputs && (array.file.has_value() != array.tolerance.has_value() ||
+                        array.file.has_value() == array.sha256.has_value())) {
             throw refusal(where, "a file with a tolerance, or a digest", shortened(array.name));
         }
         if (!array.file) continue;
@@ -277,7 +289,8 @@ inline void check_probes(const Manifest &manifest, const std::map<std::string, s
             }
         }
     }
-    if (used.size() != sizes.size()) throw refusal("files", "for probes exactly those that probes name", std::to_string(sizes.size()));
+    if (used.size() != sizes.size())
+        throw refusal("files", "for probes exactly those that probes name", std::to_string(sizes.size()));
 }
 
 // ---- details.json: sources nodes are kept, the rest is only compared with its schema
@@ -334,12 +347,28 @@ inline std::string as_edge(const Json &value, const std::string &where) {
     return r.text("name");
 }
 
-inline bool as_literal(const Json &value, const std::string &where) {
+// SchemaError where no array could be so large; open dims count as 1, those of 0 too. A type that is none is string.
+inline void check_array_size(const std::string &what, const std::string &dtype, const std::vector<Amount> &dims) {
+    if (dims.size() > max_rank) {
+        throw SchemaError(what + " has more dims than an array has", "", "64", std::to_string(dims.size()));
+    }
+    const int code = dtype_code(dtype);
+    std::int64_t size = code < 0 ? 8 : static_cast<std::int64_t>(types[code].size);
+    for (const Amount &dim : dims) {
+        const std::int64_t *number = std::get_if<std::int64_t>(&dim);
+        if (number && *number && __builtin_mul_overflow(size, *number, &size)) {
+            throw SchemaError(what + " has more bytes than can be addressed", "", "below 2**63");
+        }
+    }
+}
+
+inline Port as_literal(const Json &value, const std::string &where) {
     const Record r(value, where, {"dims", "dtype", "values"});
     if (r["dtype"].kind != Json::Kind::text || r["dtype"].text != "string") as_dtype(r["dtype"], r.where("dtype"));
-    r.list("dims", read_count);
+    const auto dim = [](const Json &v, const std::string &w) { return Amount(as_count(v, w)); };
+    Port literal{"", r["dtype"].text, r.list("dims", dim)};
     r.list("values", check_text);
-    return true;
+    return literal;
 }
 
 inline bool as_setting(const Json &value, const std::string &where) {
@@ -388,7 +417,8 @@ inline void check_values(const std::string &what, const std::vector<std::int64_t
 inline std::int64_t check_steps(const std::string &what, const std::vector<Step> &steps, std::int64_t known) {
     for (const Step &step : steps) {
         check_values(what, step.inputs, -1, known);
-        if (step.outputs > 1 << 20) throw refusal("host." + what, "at most 1048576 results", std::to_string(step.outputs));
+        if (step.outputs > 1 << 20)
+            throw refusal("host." + what, "at most 1048576 results", std::to_string(step.outputs));
         known += step.outputs;
     }
     return known;
@@ -404,8 +434,11 @@ inline void check_host(const Json &value, std::size_t plan_inputs, std::size_t p
     const auto feeds = r.list("feeds", read_count), results = r.list("results", read_count);
     check_distinct(inputs, "host.inputs");
     check_distinct(outputs, "host.outputs");
-    if (feeds.size() != plan_inputs) throw refusal("host.feeds", "one for each input of the plan", std::to_string(feeds.size()));
-    if (results.size() != outputs.size()) throw refusal("host.results", "one for each output", std::to_string(results.size()));
+    for (const Port &constant : constants) check_array_size("a constant", constant.dtype, constant.dims);
+    if (feeds.size() != plan_inputs)
+        throw refusal("host.feeds", "one for each input of the plan", std::to_string(feeds.size()));
+    if (results.size() != outputs.size())
+        throw refusal("host.results", "one for each output", std::to_string(results.size()));
     std::int64_t known = check_steps("prologue", prologue, static_cast<std::int64_t>(inputs.size() + constants.size()));
     check_values("feeds", feeds, 0, known);
     known = check_steps("epilogue", epilogue, known + static_cast<std::int64_t>(plan_outputs));
@@ -434,7 +467,8 @@ inline std::string as_custom_call(const Json &value, const std::string &where) {
     if (!LooseJson::is_object(r.text("attributes"))) {
         throw refusal(r.where("attributes"), "the text of a JSON object", described(r["attributes"]));
     }
-    r.list("arguments", [](const Json &v, const std::string &w) { return v.kind == Json::Kind::null || as_slot(v, w); });
+    r.list("arguments",
+           [](const Json &v, const std::string &w) { return v.kind == Json::Kind::null || as_slot(v, w); });
     r.list("results", as_slot);
     return r.text("c_source").empty() ? label : std::string();
 }
@@ -444,7 +478,8 @@ inline void read_details(const Json &document, Manifest &manifest) {
     const Record meta(r["meta"], r.where("meta"),
                       {"custom_metadata_map", "description", "domain", "graph_description", "graph_name",
                        "producer_name", "version"});
-    for (const char *name : {"description", "domain", "graph_description", "graph_name", "producer_name"}) meta.text(name);
+    for (const char *name : {"description", "domain", "graph_description", "graph_name", "producer_name"})
+        meta.text(name);
     check_whole(meta["version"], meta.where("version"));
     each_member(meta["custom_metadata_map"], meta.where("custom_metadata_map"),
                 [](const std::string &, const Json &v, const std::string &w) { as_text(v, w); });
@@ -459,13 +494,13 @@ inline void read_details(const Json &document, Manifest &manifest) {
         as_amount(k["flops"], k.where("flops"));
         as_amount(k["bytes"], k.where("bytes"));
         for (const std::int64_t node : k.list("nodes", read_count)) {
-            if (node >= known) throw refusal(k.where("nodes"), "nodes below " + std::to_string(known), std::to_string(node));
+            if (node >= known)
+                throw refusal(k.where("nodes"), "nodes below " + std::to_string(known), std::to_string(node));
         }
         return true;
     };
-    const auto kernels = r.list("kernels", [&](const Json &v, const std::string &w) {
-        return Record::as_list(v, w, kernel).size();
-    });
+    const auto kernels =
+        r.list("kernels", [&](const Json &v, const std::string &w) { return Record::as_list(v, w, kernel).size(); });
     if (kernels.size() != manifest.targets.size()) {
         throw refusal("details.kernels", "kernels of " + std::to_string(manifest.targets.size()) + " targets",
                       std::to_string(kernels.size()));
@@ -477,27 +512,15 @@ inline void read_details(const Json &document, Manifest &manifest) {
     if (manifest.has_host) check_host(r["host"], manifest.inputs.size(), manifest.outputs.size());
 }
 
-// SchemaError where no array could be so large; open dims count as 1, those of 0 too.
-inline void check_array_size(const Port &port) {
-    if (port.dims.size() > max_rank) {
-        throw SchemaError("'" + shortened(port.name) + "' has more dims than an array has", "", "64", std::to_string(port.dims.size()));
-    }
-    std::int64_t size = static_cast<std::int64_t>(types[dtype_code(port.dtype)].size);
-    for (const Amount &dim : port.dims) {
-        const std::int64_t *number = std::get_if<std::int64_t>(&dim);
-        if (number && *number && __builtin_mul_overflow(size, *number, &size)) {
-            throw SchemaError("'" + shortened(port.name) + "' has more bytes than can be addressed", "", "below 2**63");
-        }
-    }
-}
-
 // Whether the parts of a manifest fit together.
 inline void check_manifest(const Manifest &manifest) {
     for (const auto &[kind, ports] : {std::pair{"inputs", &manifest.inputs}, std::pair{"outputs", &manifest.outputs}}) {
         std::vector<std::string> names;
         for (const Port &port : *ports) names.push_back(port.name);
         check_distinct(names, kind);
-        for (const Port &port : *ports) check_array_size(port);
+        for (const Port &port : *ports) {
+            check_array_size("'" + shortened(port.name) + "'", port.dtype, port.dims);
+        }
     }
     if (manifest.targets.empty()) throw refusal("targets", "at least one target", "none");
     std::map<std::string, std::string> used{{"details.json", "details"}}, listed;
@@ -518,7 +541,8 @@ inline void check_manifest(const Manifest &manifest) {
             listed[name] = entry.role;
         }
     }
-    if (used != listed) throw refusal("files", "those of targets and details", std::to_string(listed.size()) + " files");
+    if (used != listed)
+        throw refusal("files", "those of targets and details", std::to_string(listed.size()) + " files");
     if (sboms > 1 || provenances > 1) throw refusal("files", "at most one file for a role", "several");
     std::map<std::string, std::uint64_t> probes;
     for (const auto &[name, entry] : manifest.files) {
@@ -532,10 +556,12 @@ inline Manifest read_manifest(std::string_view encoded, const std::function<std:
     const Json document = read_json(encoded, "manifest.json", document_bytes);
     const Json *format = document.kind == Json::Kind::object ? document.find("format") : nullptr;
     if (format && format->kind == Json::Kind::text && format->text != manifest_format) {
-        throw ManifestError("the artifact's format is not the one this version reads", "", manifest_format, format->text,
-                            "compile the model again with this version, or install the version that wrote the artifact");
+        throw ManifestError(
+            "the artifact's format is not the one this version reads", "", manifest_format, format->text,
+            "compile the model again with this version, or install the version that wrote the artifact");
     }
-    const Record r(document, "manifest", {"abi", "files", "format", "inputs", "outputs", "targets", "validation", "vitrify"});
+    const Record r(document, "manifest",
+                   {"abi", "files", "format", "inputs", "outputs", "targets", "validation", "vitrify"});
     r.constant("format", manifest_format);
     Manifest manifest;
     manifest.vitrify = r.text("vitrify");

@@ -28,7 +28,8 @@ namespace vitrify::detail {
 // loader finds it; the descriptor stays open for as long as this object, since loaders remember libraries by name.
 class Payload {
  public:
-    Payload(const Location &place, const FileEntry &entry, std::string path) : digest(entry.sha256), path_(std::move(path)) {
+    Payload(const Location &place, const FileEntry &entry, std::string path)
+        : digest(entry.sha256), path_(std::move(path)) {
         std::string image = read_exactly(place.fd, place.start, entry.size, path_);
         if (seal(image)) {
             location_ = "/proc/self/fd/" + std::to_string(fd_.get());
@@ -60,7 +61,8 @@ class Payload {
         for (std::string line; std::getline(maps, line);) {
             unsigned long long low = 0, high = 0, inode = 0;
             unsigned major = 0, minor = 0;
-            if (std::sscanf(line.c_str(), "%llx-%llx %*s %*s %x:%x %llu", &low, &high, &major, &minor, &inode) != 5) continue;
+            if (std::sscanf(line.c_str(), "%llx-%llx %*s %*s %x:%x %llu", &low, &high, &major, &minor, &inode) != 5)
+                continue;
             const auto place = reinterpret_cast<std::uintptr_t>(address);
             if (place < low || place >= high) continue;
             if (inode == found.st_ino && major == ::major(found.st_dev) && minor == ::minor(found.st_dev)) return;
@@ -97,7 +99,8 @@ class Payload {
             fd_.close();
             return false;
         }
-        if ((::fcntl(fd_.get(), F_GET_SEALS) & seals) != seals) throw RaceError("the copy in memory cannot be sealed", path_);
+        if ((::fcntl(fd_.get(), F_GET_SEALS) & seals) != seals)
+            throw RaceError("the copy in memory cannot be sealed", path_);
         return true;
     }
 
@@ -129,30 +132,50 @@ class Payload {
 
 // ---- what payloads call: functions of exactly the types that vt_os says
 
-inline int os_memalign(void **block, std::size_t alignment, std::size_t bytes) { return ::posix_memalign(block, alignment, bytes); }
-inline void os_free(void *block) { ::free(block); }
-inline int os_madvise(void *address, std::size_t bytes, int advice) { return ::madvise(address, bytes, advice); }
+inline int os_memalign(void **block, std::size_t alignment, std::size_t bytes) {
+    return ::posix_memalign(block, alignment, bytes);
+}
+inline void os_free(void *block) {
+    ::free(block);
+}
+inline int os_madvise(void *address, std::size_t bytes, int advice) {
+    return ::madvise(address, bytes, advice);
+}
 inline int os_thread(std::uintptr_t *thread, const void *attributes, void *(*start)(void *), void *argument) {
     pthread_t made{};
     const int failed = ::pthread_create(&made, static_cast<const pthread_attr_t *>(attributes), start, argument);
     *thread = static_cast<std::uintptr_t>(made);
     return failed;
 }
-inline int os_detach(std::uintptr_t thread) { return ::pthread_detach(static_cast<pthread_t>(thread)); }
-inline int os_mutex(void *mutex, const void *attributes) {
-    return ::pthread_mutex_init(static_cast<pthread_mutex_t *>(mutex), static_cast<const pthread_mutexattr_t *>(attributes));
+inline int os_detach(std::uintptr_t thread) {
+    return ::pthread_detach(static_cast<pthread_t>(thread));
 }
-inline int os_lock(void *mutex) { return ::pthread_mutex_lock(static_cast<pthread_mutex_t *>(mutex)); }
-inline int os_unlock(void *mutex) { return ::pthread_mutex_unlock(static_cast<pthread_mutex_t *>(mutex)); }
+inline int os_mutex(void *mutex, const void *attributes) {
+    return ::pthread_mutex_init(static_cast<pthread_mutex_t *>(mutex),
+                                static_cast<const pthread_mutexattr_t *>(attributes));
+}
+inline int os_lock(void *mutex) {
+    return ::pthread_mutex_lock(static_cast<pthread_mutex_t *>(mutex));
+}
+inline int os_unlock(void *mutex) {
+    return ::pthread_mutex_unlock(static_cast<pthread_mutex_t *>(mutex));
+}
 inline int os_cond(void *cond, const void *attributes) {
-    return ::pthread_cond_init(static_cast<pthread_cond_t *>(cond), static_cast<const pthread_condattr_t *>(attributes));
+    return ::pthread_cond_init(static_cast<pthread_cond_t *>(cond),
+                               static_cast<const pthread_condattr_t *>(attributes));
 }
 inline int os_wait(void *cond, void *mutex) {
     return ::pthread_cond_wait(static_cast<pthread_cond_t *>(cond), static_cast<pthread_mutex_t *>(mutex));
 }
-inline int os_signal(void *cond) { return ::pthread_cond_signal(static_cast<pthread_cond_t *>(cond)); }
-inline int os_yield() { return ::sched_yield(); }
-inline int os_clock(int clock, void *time) { return ::clock_gettime(clock, static_cast<timespec *>(time)); }
+inline int os_signal(void *cond) {
+    return ::pthread_cond_signal(static_cast<pthread_cond_t *>(cond));
+}
+inline int os_yield() {
+    return ::sched_yield();
+}
+inline int os_clock(int clock, void *time) {
+    return ::clock_gettime(clock, static_cast<timespec *>(time));
+}
 
 inline const vt_os &os_table() {
     static const vt_os table{os_memalign, os_free, os_madvise, os_thread, os_detach, os_mutex, os_lock,
@@ -175,11 +198,12 @@ class Library {
             if (!found) throw SchemaError("not a payload: vt_payload is not in it", path);
             table_ = static_cast<const vt_payload_table *>(found);
             if (table_->abi != VT_ABI_VERSION || table_->size != sizeof(vt_payload_table)) {
-                throw SchemaError("made for another runtime", path,
-                                  "interface " + std::to_string(VT_ABI_VERSION) + " of " +
-                                      std::to_string(sizeof(vt_payload_table)) + " bytes",
-                                  "interface " + std::to_string(table_->abi) + " of " + std::to_string(table_->size) + " bytes",
-                                  "compile the model again with this version");
+                throw SchemaError(
+                    "made for another runtime", path,
+                    "interface " + std::to_string(VT_ABI_VERSION) + " of " + std::to_string(sizeof(vt_payload_table)) +
+                        " bytes",
+                    "interface " + std::to_string(table_->abi) + " of " + std::to_string(table_->size) + " bytes",
+                    "compile the model again with this version");
             }
             payload_->check_mapped(found);
         } catch (...) {
@@ -244,10 +268,11 @@ class Process {
             if (!pool_) throw OutOfMemoryError("no memory for the thread pool");
             provider_ = library;
             // a forked child has none of the pool's threads, and no lock that another thread held
-            ::pthread_atfork([] { shared().lock_.lock(); }, [] { shared().lock_.unlock(); }, [] {
-                shared().provider_->table().pool_reset(shared().pool_);
-                shared().lock_.unlock();
-            });
+            ::pthread_atfork([] { shared().lock_.lock(); }, [] { shared().lock_.unlock(); },
+                             [] {
+                                 shared().provider_->table().pool_reset(shared().pool_);
+                                 shared().lock_.unlock();
+                             });
         }
         return library;
     }

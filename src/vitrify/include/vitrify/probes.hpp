@@ -58,11 +58,16 @@ inline double number(DType type, const char *data, std::size_t i) {
         case DType::i64: return number_at<std::int64_t>(data, i);
         case DType::i32: return number_at<std::int32_t>(data, i);
         case DType::i16: return number_at<std::int16_t>(data, i);
-        case DType::i8: case DType::i4: case DType::i2: return number_at<std::int8_t>(data, i);
+        case DType::i8:
+        case DType::i4:
+        case DType::i2: return number_at<std::int8_t>(data, i);
         case DType::u64: return number_at<std::uint64_t>(data, i);
         case DType::u32: return number_at<std::uint32_t>(data, i);
         case DType::u16: return number_at<std::uint16_t>(data, i);
-        case DType::u8: case DType::u4: case DType::u2: case DType::boolean: return number_at<std::uint8_t>(data, i);
+        case DType::u8:
+        case DType::u4:
+        case DType::u2:
+        case DType::boolean: return number_at<std::uint8_t>(data, i);
     }
     return std::numeric_limits<double>::quiet_NaN();
 }
@@ -97,10 +102,12 @@ inline void compare_output(const ProbeArray &awaited, const Tensor &found, const
     if (!awaited.file) {
         const std::string digest = sha256_hex(std::string_view(found.bytes(), found.size_bytes()));
         if (digest != *awaited.sha256) {
-            throw ProbeError(where + " is another", path, "bytes with SHA-256 " + *awaited.sha256, digest, other_machine);
+            throw ProbeError(where + " is another", path, "bytes with SHA-256 " + *awaited.sha256, digest,
+                             other_machine);
         }
     } else if (differs(found, recorded.data(), std::strtod(awaited.tolerance->c_str(), nullptr))) {
-        throw ProbeError(where + " is another", path, "what was recorded, within " + *awaited.tolerance + " of its largest element",
+        throw ProbeError(where + " is another", path,
+                         "what was recorded, within " + *awaited.tolerance + " of its largest element",
                          "other elements", other_machine);
     }
 }

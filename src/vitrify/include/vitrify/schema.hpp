@@ -107,8 +107,9 @@ inline std::int64_t as_instant(const Json &value, const std::string &where) {
         const std::int64_t year = part(0, 4), month = part(5, 2), day = part(8, 2);
         const std::int64_t hour = part(11, 2), minute = part(14, 2), second = part(17, 2);
         const bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        const std::int64_t last = month == 2 ? (leap ? 29 : 28)
-                                  : month == 4 || month == 6 || month == 9 || month == 11 ? 30 : 31;
+        const std::int64_t last = month == 2                                              ? (leap ? 29 : 28)
+                                  : month == 4 || month == 6 || month == 9 || month == 11 ? 30
+                                                                                          : 31;
         if (year >= 1 && month >= 1 && month <= 12 && day >= 1 && day <= last && hour < 24 && minute < 60 &&
             second < 62) {  // 61: leap seconds, as C's calendar has them
             return ((days_before(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
@@ -160,7 +161,8 @@ class Record {
     auto optional(const char *name, Item item) const {
         const Json &value = (*this)[name];
         using Result = std::decay_t<decltype(item(value, std::string()))>;
-        return value.kind == Json::Kind::null ? std::optional<Result>() : std::optional<Result>(item(value, where(name)));
+        return value.kind == Json::Kind::null ? std::optional<Result>()
+                                              : std::optional<Result>(item(value, where(name)));
     }
 
     template <class Item>

@@ -17,10 +17,10 @@ namespace vitrify {
 
 // Limits of a session's runs.
 struct SessionOptions {
-    int threads = 0;                           // 0: one per physical core, within affinity and quota
-    std::int64_t memory_limit = 0;             // bytes that a run may take; 0: any number
-    std::chrono::nanoseconds time_limit{0};    // of a run; 0: none
-    std::int64_t trip_limit = 0;               // trips of a run's loops together; 0: any number
+    int threads = 0;                         // 0: one per physical core, within affinity and quota
+    std::int64_t memory_limit = 0;           // bytes that a run may take; 0: any number
+    std::chrono::nanoseconds time_limit{0};  // of a run; 0: none
+    std::int64_t trip_limit = 0;             // trips of a run's loops together; 0: any number
 };
 
 // Ends a run from another thread, before its next kernel.
@@ -42,7 +42,8 @@ class Session {
     // strings, sequences or custom ops need Python; PlatformError where no payload fits this CPU.
     Session(const Artifact &artifact, int threads) : Session(artifact, with_threads(threads)) {}
 
-    explicit Session(const Artifact &artifact, const SessionOptions &options = {}) : artifact_(artifact), options_(options) {
+    explicit Session(const Artifact &artifact, const SessionOptions &options = {})
+        : artifact_(artifact), options_(options) {
         const Manifest &manifest = artifact.manifest();
         if (manifest.abi != VT_ABI_DIGEST) {
             throw SchemaError("the artifact was made for another runtime", artifact.path(), VT_ABI_DIGEST, manifest.abi,
@@ -135,8 +136,8 @@ class Session {
             const auto at = static_cast<std::size_t>(index);
             const Port &port = results.session->outputs()[at];
             try {
-                results.made[at] = std::make_unique<Tensor>(Tensor::empty(static_cast<DType>(detail::dtype_code(port.dtype)),
-                                                                          Dims(dims, dims + port.dims.size())));
+                results.made[at] = std::make_unique<Tensor>(Tensor::empty(
+                    static_cast<DType>(detail::dtype_code(port.dtype)), Dims(dims, dims + port.dims.size())));
             } catch (...) {
                 return nullptr;  // which ends the run: no memory
             }
@@ -152,12 +153,14 @@ class Session {
 
     void refuse_python(const Manifest &manifest) const {
         if (manifest.has_host) {
-            throw SchemaError("the model takes or gives strings, sequences or maps", artifact_.path(), "tensors of numbers", "",
+            throw SchemaError("the model takes or gives strings, sequences or maps", artifact_.path(),
+                              "tensors of numbers", "",
                               "run it with Python, or compile the part of it that has tensors of numbers alone");
         }
         if (!manifest.python_ops.empty()) {
             throw SchemaError("the artifact needs custom ops of Python", artifact_.path(), "ops with C source",
-                              detail::shortened(manifest.python_ops[0]), "give the ops C source and compile the model again");
+                              detail::shortened(manifest.python_ops[0]),
+                              "give the ops C source and compile the model again");
         }
     }
 
@@ -203,7 +206,8 @@ class Session {
             } catch (const TerminatedError &) {
                 throw;
             } catch (const RunError &error) {
-                throw ProbeError(where + " does not run: " + error.what(), artifact_.path(), "", "", detail::other_machine);
+                throw ProbeError(where + " does not run: " + error.what(), artifact_.path(), "", "",
+                                 detail::other_machine);
             }
             for (std::size_t i = 0; i < found.size(); i++) {
                 const ProbeArray &awaited = probe.outputs[i];
@@ -255,7 +259,8 @@ class Session {
                 }
             }
             if (!expected.empty()) {
-                return "axis " + std::to_string(axis) + ": expected " + expected + ", got " + std::to_string(dims[axis]);
+                return "axis " + std::to_string(axis) + ": expected " + expected + ", got " +
+                       std::to_string(dims[axis]);
             }
         }
         return {};
@@ -283,21 +288,31 @@ class Session {
         const auto &nodes = artifact_.manifest().nodes;
         std::string where;
         if (index < nodes.size()) {
-            where = nodes[index].name.empty() ? nodes[index].op + ": " : "node '" + nodes[index].name + "' (" + nodes[index].op + "): ";
+            where = nodes[index].name.empty() ? nodes[index].op + ": "
+                                              : "node '" + nodes[index].name + "' (" + nodes[index].op + "): ";
         }
         switch (code) {
             case VT_ERR_INDEX:
-                throw IndexOutOfRangeError(where + "index out of range", "", "", "", "check the values of the index input");
+                throw IndexOutOfRangeError(where + "index out of range", "", "", "",
+                                           "check the values of the index input");
             case VT_ERR_SHAPE:
-                throw ShapeError(where + "the shapes contradict the model", "", "", "", "check the inputs' dims against inputs()");
-            case VT_ERR_OVERFLOW: throw ShapeError(where + "shape arithmetic overflows 64 bits", "", "", "", "use smaller dims");
-            case VT_ERR_MEMORY: throw OutOfMemoryError("memory was refused", "", "", "", "free memory, or use smaller dims");
-            case VT_ERR_DIVIDE: throw DivisionError(where + "integer division by zero", "", "", "", "check the values of the divisor");
+                throw ShapeError(where + "the shapes contradict the model", "", "", "",
+                                 "check the inputs' dims against inputs()");
+            case VT_ERR_OVERFLOW:
+                throw ShapeError(where + "shape arithmetic overflows 64 bits", "", "", "", "use smaller dims");
+            case VT_ERR_MEMORY:
+                throw OutOfMemoryError("memory was refused", "", "", "", "free memory, or use smaller dims");
+            case VT_ERR_DIVIDE:
+                throw DivisionError(where + "integer division by zero", "", "", "", "check the values of the divisor");
             case VT_ERR_CUSTOM:
-                throw CustomOpError(where + "the C source of the custom op reported failure " + std::to_string(status >> 40));
+                throw CustomOpError(where + "the C source of the custom op reported failure " +
+                                    std::to_string(status >> 40));
             case VT_ERR_SIZE:
-                throw ShapeError(where + "a size that follows from the values fed is negative, or larger than any memory");
-            case VT_ERR_TRIPS: throw RunLimitError(where + "the run's loops reached trip_limit", "", std::to_string(options_.trip_limit));
+                throw ShapeError(where +
+                                 "a size that follows from the values fed is negative, or larger than any memory");
+            case VT_ERR_TRIPS:
+                throw RunLimitError(where + "the run's loops reached trip_limit", "",
+                                    std::to_string(options_.trip_limit));
             case VT_ERR_TIME:
                 throw RunLimitError("the run took longer than time_limit", "",
                                     "at most " + std::to_string(options_.time_limit.count()) + " ns",

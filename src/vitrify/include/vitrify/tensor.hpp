@@ -18,12 +18,35 @@ namespace vitrify {
 // Element types; the order is that of detail::types. C++ has no type for f16, bf16, the 8-bit floats and the integers
 // of 4 and 2 bits (one to a byte): their raw bits are used.
 enum class DType {
-    f64, f32, f16, bf16, f8e4m3fn, f8e4m3fnuz, f8e5m2, f8e5m2fnuz, i64, i32, i16, i8, u64, u32, u16, u8, i4, u4, boolean,
-    i2, u2
+    f64,
+    f32,
+    f16,
+    bf16,
+    f8e4m3fn,
+    f8e4m3fnuz,
+    f8e5m2,
+    f8e5m2fnuz,
+    i64,
+    i32,
+    i16,
+    i8,
+    u64,
+    u32,
+    u16,
+    u8,
+    i4,
+    u4,
+    boolean,
+    i2,
+    u2
 };
 
-inline const char *name(DType type) { return detail::types[static_cast<int>(type)].name; }
-inline std::size_t item_size(DType type) { return detail::types[static_cast<int>(type)].size; }
+inline const char *name(DType type) {
+    return detail::types[static_cast<int>(type)].name;
+}
+inline std::size_t item_size(DType type) {
+    return detail::types[static_cast<int>(type)].size;
+}
 
 // The element type that a type of C++ is.
 template <class T>
@@ -104,7 +127,8 @@ class Tensor {
  private:
     Tensor() = default;
     struct Unset {};  // so that no call with braces means this one
-    Tensor(Unset, DType type, Dims dims) : type_(type), dims_(std::move(dims)), count_(product(dims_, item_size(type))) {
+    Tensor(Unset, DType type, Dims dims)
+        : type_(type), dims_(std::move(dims)), count_(product(dims_, item_size(type))) {
         const std::size_t bytes = (size_bytes() + 63) / 64 * 64;
         char *const block = static_cast<char *>(std::aligned_alloc(64, bytes ? bytes : 64));
         if (!block) throw std::bad_alloc();

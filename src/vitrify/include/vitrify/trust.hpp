@@ -44,14 +44,16 @@ struct Policy {
     }
 
     // The ids of the trusted keys that signed. `now` is a moment that is certainly past.
-    std::set<std::string> accept(const Seal &seal, const Signed &signed_, std::int64_t now, std::int64_t highest) const {
+    std::set<std::string> accept(const Seal &seal, const Signed &signed_, std::int64_t now,
+                                 std::int64_t highest) const {
         auto rule = products.find(seal.product);
         if (rule == products.end()) rule = products.find("*");
         if (rule == products.end()) {
-            throw UntrustedKeyError("the policy has no rule for the product '" + shortened(seal.product) + "'", "", "", "",
-                                    "vitrify trust add KEY --product PRODUCT");
+            throw UntrustedKeyError("the policy has no rule for the product '" + shortened(seal.product) + "'", "", "",
+                                    "", "vitrify trust add KEY --product PRODUCT");
         }
-        std::set<std::string> signers = require(signed_, statement_type, known(rule->second.keys), rule->second.threshold);
+        std::set<std::string> signers =
+            require(signed_, statement_type, known(rule->second.keys), rule->second.threshold);
         if (expires && now > *expires) {
             throw PolicyError("the policy has expired", "", "a moment up to " + moment(*expires), moment(now));
         }
@@ -77,7 +79,9 @@ struct Policy {
     }
 };
 
-inline std::set<std::string> distinct(const std::vector<std::string> &values) { return {values.begin(), values.end()}; }
+inline std::set<std::string> distinct(const std::vector<std::string> &values) {
+    return {values.begin(), values.end()};
+}
 
 inline void check_rule(const Policy &policy, const Rule &rule, const std::string &where) {
     for (const std::string &id : rule.keys) {
@@ -123,9 +127,8 @@ inline Policy read_policy(std::string_view payload) {
     });
     policy.revoked = distinct(r.list("revoked", digest));
     policy.denied = distinct(r.list("denied", digest));
-    const auto licences = r.optional("licences", [&](const Json &v, const std::string &w) {
-        return Record::as_list(v, w, text);
-    });
+    const auto licences =
+        r.optional("licences", [&](const Json &v, const std::string &w) { return Record::as_list(v, w, text); });
     if (licences) policy.licences = distinct(*licences);
     check_rule(policy, policy.root, "policy.root");
     for (const auto &[name, rule] : policy.products) check_rule(policy, rule, "policy.products." + shortened(name));
@@ -167,9 +170,10 @@ class Store {
             const Record r(document, "state", {"releases", "seen"});
             State state;
             state.seen = r.count("seen");
-            each_member(r["releases"], r.where("releases"), [&](const std::string &name, const Json &v, const std::string &w) {
-                state.releases[name] = as_count(v, w);
-            });
+            each_member(r["releases"], r.where("releases"),
+                        [&](const std::string &name, const Json &v, const std::string &w) {
+                            state.releases[name] = as_count(v, w);
+                        });
             return state;
         } catch (const ArtifactError &error) {
             throw PolicyError("the record of releases is damaged", "", "what was written here", error.what(),
@@ -182,7 +186,8 @@ class Store {
         const std::int64_t floor = std::max({built, policy.issued, state.seen});
         const auto clock = static_cast<std::int64_t>(std::time(nullptr));
         if (clock < floor) {
-            throw PolicyError("the clock was set back", "", moment(floor) + " or later", moment(clock), "set the clock right");
+            throw PolicyError("the clock was set back", "", moment(floor) + " or later", moment(clock),
+                              "set the clock right");
         }
         return clock;
     }
@@ -224,7 +229,7 @@ class Store {
     // The file's bytes; nothing where there is none. Only its owner and root may be able to change it.
     std::optional<std::string> read(const std::string &name) const {
         const std::string file = path(name);
-        struct stat found {};
+        struct stat found{};
         if (::lstat(file.c_str(), &found)) return std::nullopt;
         if (::stat(directory_.c_str(), &found)) throw PolicyError("cannot be opened: " + system_message(), directory_);
         if (found.st_mode & 02) {
@@ -239,10 +244,11 @@ class Store {
         }
         found = status_of(fd.get(), file);
         if (found.st_mode & 022 || (found.st_uid != ::geteuid() && found.st_uid != 0)) {
-            throw UntrustedKeyError("others can change this file", file, "its owner and root alone can", "", "chmod go-w " + file);
+            throw UntrustedKeyError("others can change this file", file, "its owner and root alone can", "",
+                                    "chmod go-w " + file);
         }
-        return read_exactly(fd.get(), 0, std::min<std::uint64_t>(static_cast<std::uint64_t>(found.st_size), document_bytes + 1),
-                            file);
+        return read_exactly(
+            fd.get(), 0, std::min<std::uint64_t>(static_cast<std::uint64_t>(found.st_size), document_bytes + 1), file);
     }
 
     // That this machine's key alone is trusted, with any product; nobody, where there is no key.
@@ -265,8 +271,8 @@ class Store {
         const std::size_t first = text.find_first_not_of(" \t\r\n");
         std::string key;
         if (first != std::string::npos && text.compare(first, 10, "-----BEGIN") == 0) {
-            const std::unique_ptr<BIO, int (*)(BIO *)> memory(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())),
-                                                              BIO_free);
+            const std::unique_ptr<BIO, int (*)(BIO *)> memory(
+                BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free);
             const std::unique_ptr<EVP_PKEY, void (*)(EVP_PKEY *)> loaded(
                 memory ? PEM_read_bio_PUBKEY(memory.get(), nullptr, nullptr, nullptr) : nullptr, EVP_PKEY_free);
             std::size_t size = 32;
@@ -290,7 +296,8 @@ class Store {
 
     static std::string encoded(const State &state) {
         std::vector<std::pair<std::string, std::int64_t>> sorted(state.releases.begin(), state.releases.end());
-        std::sort(sorted.begin(), sorted.end(), [](const auto &a, const auto &b) { return units_before(a.first, b.first); });
+        std::sort(sorted.begin(), sorted.end(),
+                  [](const auto &a, const auto &b) { return units_before(a.first, b.first); });
         std::string text = "{\"releases\":{";
         for (const auto &[product, release] : sorted) {
             if (text.back() != '{') text.push_back(',');

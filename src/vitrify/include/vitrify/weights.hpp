@@ -26,7 +26,8 @@ class Weights {
         const std::uint64_t leaves = (size + leaf_bytes - 1) / leaf_bytes;
         if (expected_.size() != leaves * 32 || static_cast<std::uint64_t>(state_.st_size) < start + size) {
             throw IntegrityError("the weights are not as long as their list of digests", path_,
-                                 std::to_string(expected_.size() / 32) + " leaves", std::to_string(size) + " bytes", damaged);
+                                 std::to_string(expected_.size() / 32) + " leaves", std::to_string(size) + " bytes",
+                                 damaged);
         }
         if (!size) return;
         data_ = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd_.get(), static_cast<off_t>(start));
@@ -77,13 +78,15 @@ class Weights {
                 bool same = false;
                 try {
                     const std::string_view all(data(), size_);
-                    same = sha256(all.substr(i * leaf_bytes, leaf_bytes)) == std::string_view(expected_).substr(i * 32, 32);
+                    same = sha256(all.substr(i * leaf_bytes, leaf_bytes)) ==
+                           std::string_view(expected_).substr(i * 32, 32);
                 } catch (...) {
                     same = false;  // what could not be hashed is not what was signed
                 }
                 if (!same) {
                     std::size_t least = wrong.load();
-                    while (i < least && !wrong.compare_exchange_weak(least, i)) {}
+                    while (i < least && !wrong.compare_exchange_weak(least, i)) {
+                    }
                     return;
                 }
                 done.fetch_add(1);
@@ -104,7 +107,7 @@ class Weights {
     std::string path_, expected_;
     std::uint64_t size_;
     Descriptor fd_;
-    struct stat state_ {};
+    struct stat state_{};
     void *data_ = nullptr;
     std::atomic<bool> checked_{false};
     std::mutex lock_;
