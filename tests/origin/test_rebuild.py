@@ -46,6 +46,27 @@ def test_the_same_bytes_elsewhere(tmp_path: Path, model: onnx.ModelProto, form: 
     assert not list(tmp_path.glob("vitrify-rebuild*"))
 
 
+@pytest.mark.slow(minutes=2)
+@pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
+def test_networks_are_the_same_bytes_elsewhere(tmp_path: Path, name: str) -> None:
+    from bench.models import light_model
+
+    model = onnx.load_from_string(light_model(name))
+    artifact, path = saved(model, tmp_path, targets=ALL_TARGETS if name == "shufflenet" else (), probes=1)
+    found = vitrify.rebuild(artifact, path)
+    assert found.same, found
+
+
+@pytest.mark.slow(minutes=1)
+def test_loops_are_the_same_bytes_elsewhere(tmp_path: Path) -> None:
+    """The voice-activity model: branches, a recurrent layer, sizes that runs find out."""
+    from bench.models import speech_model
+
+    path = speech_model()
+    vitrify.compile(path, targets=("x86-64-v3", "aarch64")).save(tmp_path / "model.vit")
+    assert vitrify.rebuild(tmp_path / "model.vit", path).same
+
+
 def test_external_data_is_read_from_beside_the_model(tmp_path: Path) -> None:
     path = external(tmp_path)
     vitrify.compile(path, targets="x86-64-v3").save(tmp_path / "a.vit")
