@@ -34,10 +34,11 @@ def vad() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The artifact that examples/speech_artifact.py writes, in a trust directory of its own."""
+    """The artifact that examples/speech_artifact.py writes, in directories of its own."""
     folder = tmp_path_factory.mktemp("speech")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITRIFY_TRUST_DIR", str(folder / "trust"))
+        patch.setenv("VITRIFY_CACHE_DIR", str(folder / "cache"))  # what is in the usual one is signed by another key
         path = folder / "speech.vit"
         subprocess.run([sys.executable, str(ROOT / "examples" / "speech_artifact.py"), str(path)], check=True)
         yield path
