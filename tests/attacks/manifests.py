@@ -121,6 +121,9 @@ for _name, _message, _edit in (
     ("leaves-without-weights", "a list of digests for weights", lambda p: p.target.update(weights=None)),
     ("payload-as-weights", "files is ill-formed", lambda p: p.target.update(weights=PAYLOAD)),
     ("weights-as-payload", "files is ill-formed", lambda p: p.target.update(payload=WEIGHTS, weights=PAYLOAD)),
+    ("unused-probe", "for probes exactly", lambda p: (
+        p.files.update({"probes/0.bin": b"x"}),
+        p.manifest["files"].update({"probes/0.bin": {**DETAILS_ROLE, "role": "probe"}}), p.list_files())),
     ("unused-payload", "files is ill-formed", lambda p: (
         p.files.update({"payload/more.so": b"x"}),
         p.manifest["files"].update({"payload/more.so": {**DETAILS_ROLE, "role": "payload"}}), p.list_files())),

@@ -19,6 +19,7 @@ from vitrify.artifact import payload as payloads
 from vitrify.artifact.loading import Artifact, load_artifact
 from vitrify.artifact.weights import Weights
 from vitrify.errors import ArtifactError, ContainerError, IntegrityError, PlatformError, RaceError
+from vitrify.runtime.run_options import RunOptions
 from vitrify.runtime.session import Session
 
 from . import forge
@@ -199,6 +200,10 @@ def test_weights_written_to_before_the_first_run(place: Path, at: int) -> None:
         for _ in range(2):  # a failure is not forgotten
             with pytest.raises(RaceError, match="changed since it was opened"):
                 session.run(None, forge.FEED)
+            with pytest.raises(RaceError):  # by the other ways to run, which come first to native code as well
+                session.run(None, forge.FEED, RunOptions())
+            with pytest.raises(RaceError):
+                session.run_with_profiling(forge.FEED)
         content[at] ^= 1
         (place / WEIGHTS).write_bytes(content)
         os.utime(place / WEIGHTS, (1e9, 1e9))
