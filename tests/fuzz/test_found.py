@@ -85,3 +85,40 @@ def test_an_empty_constant_of_a_huge_shape() -> None:
     model.graph.initializer[0].dims[:] = [2**62, 0, 2**62]
     with pytest.raises(InvalidModelError, match="impossible shape"):
         import_onnx(model)
+
+
+def test_a_boolean_constant_without_dims() -> None:
+    model = parser.parse_model(HEAD + "g () => (bool y) <bool[1] w = {1}> { y = Identity(w) }")
+    del model.graph.initializer[0].dims[:], model.graph.initializer[0].int32_data[:]
+    model.graph.initializer[0].raw_data = b"\1"
+    assert [value.shape for value in import_onnx(model).outputs] == [()]
+
+
+def test_integers_shrunk_by_fractions() -> None:
+    x = np.array([-2, -1, 0, 1, 2], np.int16)
+    check("g (int16[n] x) => (int16[n] y) { y = Shrink <bias = 1.5, lambd = 1.5> (x) }", {"x": x},
+          np.array([0, 0, 0, 0, 0], np.int16))  # fmt: skip
+    check("g (int16[n] x) => (int16[n] y) { y = Shrink <bias = 0.25, lambd = 0.5> (x) }", {"x": x},
+          np.array([-1, 0, 0, 0, 1], np.int16))  # fmt: skip
+
+
+def test_a_product_along_no_axis() -> None:
+    text = "g (float[3] x) => (float[3] y) <int64[0] a = {}> { y = CumSum(x, a) }"
+    with pytest.raises(InvalidModelError, match="0 axes, not one"):
+        import_onnx(parser.parse_model(HEAD + text))
+
+
+def test_a_version_of_a_domain_that_no_table_has() -> None:
+    text = '<ir_version: 9, opset_import: ["" : 20, "ai.onnx.ml" : 4294967296]>'
+    with pytest.raises(InvalidModelError):
+        import_onnx(parser.parse_model(text + "g (float[3] x) => (float[3] y) { y = ai.onnx.ml.Scaler(x) }"))
+
+
+def test_tokens_a_billion_places_apart() -> None:
+    attributes = 'mode = "TF", min_gram_length = 2, max_gram_length = 2, max_skip_count = 2147483646, ' \
+        "ngram_counts = [0, 0], ngram_indexes = [0], pool_int64s = [1, 2]"  # fmt: skip
+    text = f"g (int64[5] x) => (float[1] y) {{ y = TfIdfVectorizer <{attributes}> (x) }}"
+    x = np.array([1, 0, 2, 2, 1], np.int64)
+    check(text, {"x": x}, np.array([2], np.float32))
+    with pytest.raises(InvalidModelError, match="distances"):
+        import_onnx(parser.parse_model(HEAD + text.replace("[5]", "[n]")))

@@ -37,5 +37,13 @@ def account(folder: Path | None = None) -> Account:
         descriptors=len(os.listdir("/proc/self/fd")),
         threads=len(os.listdir("/proc/self/task")),
         mappings=len(Path("/proc/self/maps").read_text().splitlines()),
-        files=sum(1 for path in where.rglob("*") if folder or path.name.startswith("vitrify")),
+        files=_count(where, "" if folder else "vitrify"),
     )
+
+
+def _count(folder: Path, prefix: str) -> int:
+    """Entries below ``folder``. Those of other processes may vanish meanwhile."""
+    found = 0
+    for _, folders, files in os.walk(folder, onerror=None):
+        found += sum(name.startswith(prefix) for name in (*folders, *files))
+    return found

@@ -50,11 +50,11 @@ class BenchOptions:
 def bench_model(model: Path, options: BenchOptions, *, as_json: bool) -> int:
     """Measures and shows; the exit status."""
     threads, callers = counts("--threads", options.threads), counts("--callers", options.callers)
-    if options.chart is not None:
-        check_chart(options.chart)
     for path in (options.chart, options.json):
         if path is not None and not path.parent.is_dir():
             raise NoSuchFileError(f"{path} cannot be written: {path.parent} is no directory")
+    if options.chart is not None:
+        check_chart(options.chart)
     with tempfile.TemporaryDirectory() if options.fresh else nullcontext() as folder:
         prepared = _prepare(model, options, folder)
         found = _compared(prepared, threads, callers, options)

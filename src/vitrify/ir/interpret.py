@@ -109,6 +109,10 @@ def evaluate_node(node: Node, arrays: Sequence[Array], dims: Mapping[str, int]) 
             raise
         except MemoryError as error:
             raise OutOfMemoryError(f"{_where(node)}: {error}") from None
+        except ValueError as error:
+            if "dimension" in str(error):  # NumPy's word for a size beyond the address space
+                raise OutOfMemoryError(f"{_where(node)}: {error}") from None
+            raise
     for value, result in zip(node.outputs, results, strict=True):
         _check_result(node, value, result, table)
     return results

@@ -157,7 +157,8 @@ def _decode(data: memoryview, dtype: DType, shape: tuple[int, ...], name: str) -
         signed = np.where(numbers >= span // 2, numbers - span, numbers) if dtype.min() else numbers
         return signed.astype(dtype.numpy).reshape(shape)
     if dtype.is_bool:
-        return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(shape) != 0)
+        truths: Array = np.frombuffer(data, np.uint8) != 0
+        return truths.reshape(shape)
     array = np.frombuffer(data, dtype.numpy).reshape(shape)
     if sys.byteorder == "big":
         array = array.byteswap()

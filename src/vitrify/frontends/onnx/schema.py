@@ -35,6 +35,8 @@ class Signature:
 @lru_cache(maxsize=4096)
 def signature_of(domain: str, name: str, opset: int) -> Signature | None:
     """None where ONNX does not define the op at this opset."""
+    if opset >= 1 << 31:  # which the function below has no type for
+        return None
     try:
         schema = onnx.defs.get_schema(name, opset, domain)
     except onnx.defs.SchemaError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vitrify.frontends.onnx.call import Call
 from vitrify.frontends.onnx.ops.math import clip_to
 from vitrify.frontends.onnx.registry import op
+from vitrify.ir.dtypes import F64
 from vitrify.ir.graph import Value
 
 
@@ -111,10 +112,12 @@ def mish(n: Call) -> Value:
 
 @op("Shrink", since=9)
 def shrink(n: Call) -> Value:
-    x = n.value(0)
+    given = n.value(0)
+    x = n.b.cast(given, F64) if given.dtype.is_int else given  # which have fractions as the attributes do
     bias, lambd = n.attributes.number("bias", 0.0), n.attributes.number("lambd", 0.5)
     above = n.map("where", n.map("gt", x, n.number(lambd, x)), n.map("sub", x, n.number(bias, x)), n.number(0, x))
-    return n.map("where", n.map("lt", x, n.number(-lambd, x)), n.map("add", x, n.number(bias, x)), above)
+    result = n.map("where", n.map("lt", x, n.number(-lambd, x)), n.map("add", x, n.number(bias, x)), above)
+    return n.b.cast(result, given.dtype)
 
 
 @op("Gelu", since=20)

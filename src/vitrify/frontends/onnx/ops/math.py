@@ -164,7 +164,9 @@ def clip(n: Call) -> Value:
 def _cumulative(n: Call, combiner: str, neutral: int) -> Value:
     """A window as long as the axis over the axis with a neutral border, reduced."""
     x = n.value(0)
-    (axis,) = n.axes([int(a) for a in n.needed(1, "axis").reshape(-1)], x.rank)
+    axes = n.axes([int(a) for a in n.needed(1, "axis").reshape(-1)], x.rank)
+    n.check(len(axes) == 1, f"{len(axes)} axes, not one")
+    axis = axes[0]
     exclusive, reverse = n.attributes.flag("exclusive"), n.attributes.flag("reverse")
     size = x.shape[axis]
     if not isinstance(size, int):

@@ -14,6 +14,8 @@ from vitrify.ir.dims import maximum
 from vitrify.ir.dtypes import BOOL, F32, I64
 from vitrify.ir.graph import Value
 
+MOST_DISTANCES = 1024  # between tokens; each is a search of all n-grams
+
 
 @op("TfIdfVectorizer", since=9)
 def tf_idf_vectorizer(n: Call) -> Value:
@@ -28,6 +30,9 @@ def tf_idf_vectorizer(n: Call) -> Value:
     n.check(size <= 1 << 31, f"ngram_indexes up to {size - 1}")
     total = n.b.fill(0, F32, (rows.shape[0], size))
     for numbers, grams, distances in _pool(n, indexes):
+        if isinstance(rows.shape[1], int):  # further apart two tokens are in no row
+            distances = distances[: max(rows.shape[1], 1)]
+        n.check(len(distances) <= MOST_DISTANCES, f"{len(distances)} distances, more than {MOST_DISTANCES}")
         found = [_occurrences(n, rows, grams, distance) for distance in distances]
         count = found[0]
         for more in found[1:]:
