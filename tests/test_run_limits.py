@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -119,8 +120,16 @@ def test_models_without_loops_look_at_the_clock_before_each_kernel() -> None:
     limited.run(None, {"x0": square, "w": square}, RunOptions(time_limit_seconds=1e9))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background, whose processes ignore it."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
 @pytest.mark.parametrize("options", [None, RunOptions()])
-def test_ctrl_c_ends_a_loop(options: RunOptions | None) -> None:
+def test_ctrl_c_ends_a_loop(options: RunOptions | None, interruptible: None) -> None:
     endless = session(LOOP.format(again=ALWAYS[0]))
     before = np.zeros(4, np.float32)
     for _ in range(2):
