@@ -133,13 +133,13 @@ def builder(
         from vitrify.frontends.onnx.edit import batch_shapes
 
         shapes = batch_shapes(model, shapes)
-    materials = materials_of(model)
     imported = load_onnx(
         model,
         input_shapes=shapes,
         dim_overrides=options.dim_overrides,
         input_values=options.input_values,
     )
+    materials = materials_of(model)  # after the import, which refuses external data of holes
     described = imported.metadata
     meta = Meta(
         producer_name=described.producer_name,

@@ -310,11 +310,12 @@ def test_a_file_goes_while_the_directory_is_read(place: Path, monkeypatch: pytes
 def test_a_reused_descriptor_is_another_library(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader remembers libraries by name, and names have the descriptor's number in them: the number of a closed
     payload comes again, and must not bring the old library with it."""
+    import _ctypes
     import ctypes
 
     from tests.artifact.gate.libraries import EXPORTED, library
 
-    numbers, results = set(), []
+    numbers, results, opened = set(), [], []
     for answer in range(4):
         image = library(
             "x86-64-v3", f"{EXPORTED}int vt_payload(int x) {{ return x + {answer}; }}", ("-z", "noexecstack")
@@ -327,6 +328,7 @@ def test_a_reused_descriptor_is_another_library(place: Path, monkeypatch: pytest
         made = payloads.Payload(fd, 0, len(image), hashlib.sha256(image).hexdigest(), str(path))
         os.close(fd)
         loaded = ctypes.CDLL(made.location)
+        opened.append(loaded)
         address = ctypes.cast(loaded.vt_payload, ctypes.c_void_p).value
         assert address is not None
         numbers.add(made.fd)
@@ -337,6 +339,8 @@ def test_a_reused_descriptor_is_another_library(place: Path, monkeypatch: pytest
         else:
             results.append(loaded.vt_payload(100))
         made.close()  # too early: the library stays loaded
+    for loaded in opened:  # or sessions of later tests would be given it
+        _ctypes.dlclose(loaded._handle)
     assert len(numbers) < 4  # a number did come again
     assert results[0] == 100 and all(found in (None, 100 + i) for i, found in enumerate(results))
 

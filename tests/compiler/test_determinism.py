@@ -31,8 +31,8 @@ def digest() -> str:
     whole = hashlib.sha256()
     for model in (large(Dim.symbol("n"), 30), many_dtypes()):
         folder = compile_artifact(model.graph(), target="x86-64-v3")
-        for path in sorted(folder.iterdir()):
-            whole.update(path.name.encode() + b"\0" + path.read_bytes())
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            whole.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()
 
 
